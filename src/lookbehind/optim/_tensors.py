@@ -1,0 +1,82 @@
+"""Arithmetic on lists of tensors: one foreach call each, no host synchronisation."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def as_real(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """View complex tensors as pairs of reals, as torch's own optimizers do; leave the others as they are."""
+    return [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which sums over ``dtype`` are taken: float32 or wider."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def copy_(targets: list[Tensor], sources: list[Tensor]) -> None:
+    """Targets ← sources. The tensors stay where they are in memory."""
+    if targets:
+        torch._foreach_copy_(targets, sources)
+
+
+def exchange_(a: list[Tensor], b: list[Tensor]) -> None:
+    """A ↔ b, by copy."""
+    if a:
+        kept = [t.clone() for t in a]
+        torch._foreach_copy_(a, b)
+        torch._foreach_copy_(b, kept)
+
+
+def add_(targets: list[Tensor], terms: list[Tensor], factor: float = 1.0) -> None:
+    """Targets ← targets + factor · terms."""
+    if targets:
+        torch._foreach_add_(targets, terms, alpha=factor)
+
+
+def lerp_(targets: list[Tensor], ends: list[Tensor], weight: float | list[Tensor]) -> None:
+    """Targets ← targets + weight · (ends − targets), with one weight for all or a 0-dim tensor for each."""
+    if not targets:
+        return
+    if isinstance(weight, float):
+        torch._foreach_lerp_(targets, ends, weight)
+    else:
+        targets = as_real(targets)
+        weights = [w.to(t.device, t.dtype) for w, t in zip(weight, targets, strict=True)]
+        torch._foreach_lerp_(targets, as_real(ends), weights)
+
+
+def norm(tensors: list[Tensor]) -> Tensor:
+    """‖·‖₂ over all elements of all tensors, in float32 or wider: a 0-dim tensor on the device of the first."""
+    by_width = defaultdict(list)
+    for t in tensors:
+        by_width[wide(t.dtype)].append(t)
+    norms: list[Tensor] = [n for dtype, group in by_width.items() for n in torch._foreach_norm(group, 2, dtype=dtype)]
+    total: Tensor = torch.linalg.vector_norm(torch.stack([n.to(tensors[0].device) for n in norms]))
+    return total
+
+
+def dots(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
+    """⟨aⱼ, bⱼ⟩ of each pair, in float32 or wider."""
+    pairs = zip(as_real(a), as_real(b), strict=True)
+    return [(x.to(wide(x.dtype)) * y.to(wide(y.dtype))).sum() for x, y in pairs]
+
+
+def unit(tensors: list[Tensor], length: Tensor) -> list[Tensor]:
+    """Tensors / length; zero where the length is zero (or too small to divide by), NaN where it is NaN."""
+    tiny = torch.finfo(length.dtype).tiny
+    return scaled(tensors, torch.where(length < tiny, 0.0, 1 / length))
+
+
+def scaled(tensors: list[Tensor], factor: Tensor) -> list[Tensor]:
+    """Factor · tensors, where the factor is a 0-dim tensor on any device."""
+    narrow = any(wide(t.dtype) != t.dtype for t in tensors)
+    if narrow or any(t.device != factor.device for t in tensors):
+        # Half-precision tensors are multiplied in float32: the factor itself may not fit into their range.
+        return [(t.to(wide(t.dtype)) * factor.to(t.device)).to(t.dtype) for t in tensors]
+    return list(torch._foreach_mul(tensors, factor))

@@ -1,0 +1,332 @@
+"""The contract that every optimizer of this package keeps, written once.
+
+A wrapper is a real ``torch.optim.Optimizer`` around a base optimizer. Parameter groups and state are the base's own,
+so schedulers, checkpoints and hooks see one optimizer. An algorithm fills in one method, ``_update``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
+
+from lookbehind.optim._arguments import choice
+from lookbehind.optim._tensors import copy_
+
+Closure = Callable[[], Any]
+Group = dict[str, Any]
+
+
+class NonfiniteGradientError(FloatingPointError):
+    """A gradient had an infinite or NaN entry while ``nonfinite`` was "skip" or "raise"."""
+
+
+class Wrapper(Optimizer):
+    """A base optimizer with more than one gradient, or more than one set of weights, a step.
+
+    Args:
+        base: the optimizer instance that makes the descent steps.
+        entries: what this optimizer keeps in each parameter group, with defaults (``rho``, ``alpha``, counters).
+        check: returns an entry's value, or raises if it is not allowed.
+        model: the module whose BatchNorm statistics shall follow the unperturbed pass only.
+        nonfinite: "propagate", "skip" or "raise".
+        rollback: "weights" or "full".
+
+    """
+
+    needs_closure = True
+
+    def __init__(
+        self,
+        base: Optimizer,
+        entries: Mapping[str, float],
+        *,
+        model: torch.nn.Module | None,
+        nonfinite: str,
+        rollback: str,
+    ) -> None:
+        if not isinstance(base, Optimizer):
+            raise TypeError(f"base is {base!r}; an instance of torch.optim.Optimizer is needed, such as SGD(...)")
+        if model is not None and not isinstance(model, torch.nn.Module):
+            raise TypeError(f"model is {model!r}; a torch.nn.Module or None is needed")
+        self.base = base
+        self.model = model
+        self.nonfinite = choice("nonfinite", nonfinite, ("propagate", "skip", "raise"))
+        self.rollback = choice("rollback", rollback, ("weights", "full"))
+        # Adadelta has a `rho` of its own, RMSprop, ASGD and an inner Lookahead an `alpha`: theirs keep the name.
+        self._keys = {name: _free_key(name, type(self).__name__, base.defaults) for name in entries}
+        self._entries = {self._keys[name]: value for name, value in entries.items()} | {"skipped_steps": 0}
+        self._scratch: dict[str, dict[Tensor, Tensor]] = {}
+        self._loss: Any = None
+        # Not Optimizer.__init__: it would make groups and state of its own, and these are the base's.
+        super().__setstate__({"defaults": {**base.defaults, **self._entries}})
+        for group in self.param_groups:
+            self._adopt(group)
+
+    # --- one optimizer with the base ---------------------------------------------------------------------------
+
+    @property
+    def param_groups(self) -> list[Group]:  # type: ignore[override]
+        """The base optimizer's groups, with this optimizer's entries in each."""
+        return self.base.param_groups
+
+    @property
+    def state(self) -> Any:  # type: ignore[override]
+        """The base optimizer's state."""
+        return self.base.state
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps that ``nonfinite="skip"`` has skipped so far."""
+        return int(self.param_groups[0]["skipped_steps"])
+
+    def group_key(self, name: str) -> str:
+        """Return the key of ``rho`` or ``alpha`` in the parameter groups.
+
+        It is the name itself, unless the base optimizer has an entry of that name (Adadelta's ``rho``, RMSprop's and
+        ASGD's ``alpha``): then the name is prefixed, as in ``"lookbehind_alpha"``.
+
+        Raises:
+            KeyError: if this optimizer keeps nothing of that name in its groups.
+
+        """
+        return self._keys[name]
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group to the base optimizer, with ``rho`` and ``alpha`` of its own or by default."""
+        if isinstance(param_group, dict):
+            self._adopt(dict(param_group))  # check before anything is added
+        self.base.add_param_group(param_group)
+        self._adopt(self.param_groups[-1])
+
+    def _adopt(self, group: Group) -> None:
+        """Give a group the entries that it lacks, and check those that it has."""
+        for key, default in self._entries.items():
+            group.setdefault(key, default)
+        for name, key in self._keys.items():
+            group[key] = self._check(name, group[key])
+
+    def _check(self, name: str, value: Any) -> Any:
+        """Return the value of an entry, or raise if it is not allowed."""
+        return value
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base optimizer's ``state_dict`` with this optimizer's entries and state in it."""
+        for pre_hook in self._optimizer_state_dict_pre_hooks.values():
+            pre_hook(self)
+        state_dict = self._pack(self.base.state_dict())
+        for post_hook in self._optimizer_state_dict_post_hooks.values():
+            changed = post_hook(self, state_dict)
+            state_dict = state_dict if changed is None else changed
+        return state_dict
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what ``state_dict`` returned; a state of the bare base optimizer is welcome too.
+
+        Raises:
+            ValueError: if the parameter groups do not fit.
+
+        """
+        state_dict = dict(state_dict)
+        for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = pre_hook(self, state_dict)
+            state_dict = state_dict if changed is None else changed
+        current = [{key: group[key] for key in self._entries} for group in self.param_groups]
+        self._unpack(state_dict)
+        for group, entries in zip(self.param_groups, current, strict=True):
+            for key, value in entries.items():
+                group.setdefault(key, value)
+        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
+            post_hook(self)
+
+    def _pack(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        """Put this optimizer's own state into the base's."""
+        return state_dict
+
+    def _unpack(self, state_dict: dict[str, Any]) -> None:
+        """Load this optimizer's own state, and the base's."""
+        self.base.load_state_dict(state_dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what deepcopy and pickle keep: all but hooks, a scheduler's hold on ``step``, and scratch tensors."""
+        dropped = ("step", "_parts", "_weights")
+        state = {k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")}
+        return state | {"_scratch": {}, "_loss": None}
+
+    # --- one step ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Do one step of the algorithm.
+
+        Args:
+            closure: an ordinary closure: zero the gradients, run forward and backward, return the loss. It is called
+                first at the unperturbed weights, then as often as the algorithm needs.
+
+        Returns:
+            The loss at the unperturbed weights.
+
+        Raises:
+            TypeError: if the closure is missing or cannot be called.
+            NonfiniteGradientError: with ``nonfinite="raise"``, if a gradient is not finite.
+            BaseException: what the closure or the base optimizer raises; the weights are then those of before.
+
+        """
+        if closure is None and self._is_probe():
+            return self.base.step()
+        closures = self._closures(closure)
+        before = self._snapshot()
+        self._loss = None
+        try:
+            self._update(closures, before.copies)
+            return self._loss
+        except BaseException as error:
+            uninterrupted(before.restore)
+            if not (isinstance(error, NonfiniteGradientError) and self.nonfinite == "skip"):
+                raise
+            self._set("skipped_steps", self.skipped_steps + 1)
+            return self._loss
+
+    def _update(self, closures: Sequence[Closure], slow: list[Tensor]) -> None:
+        """Do what the algorithm does in one step.
+
+        Args:
+            closures: one closure, or one for each inner step.
+            slow: a copy of the weights at the start of the step, which must be left as it is.
+
+        """
+        raise TypeError(f"{type(self).__name__} is no optimizer by itself; use SAM, MultistepSAM, Lookahead, ...")
+
+    def _closures(self, closure: Any) -> Sequence[Closure]:
+        """Return the closures of a step as a sequence."""
+        if not callable(closure):
+            raise TypeError(
+                f"{type(self).__name__}.step got {closure!r}; it needs a closure that zeroes the gradients, runs "
+                "forward and backward and returns the loss: optimizer.step(closure)"
+            )
+        return [closure]
+
+    def _is_probe(self) -> bool:
+        """Whether this is ``torch.distributed.checkpoint``, which makes the state by a step with learning rate 0."""
+        return not self.state and all(group.get("lr") == 0 for group in self.param_groups)
+
+    def _snapshot(self) -> Snapshot:
+        self._parts = [
+            (group, [p for p in group["params"] if p.requires_grad or p.grad is not None])
+            for group in self.param_groups
+        ]
+        self._weights = [p for _, weights in self._parts for p in weights]
+        # With "skip" training goes on as if nothing had been, so the base optimizer must not remember the step either.
+        full = self.rollback == "full" or self.nonfinite == "skip"
+        return Snapshot(self, self._like("before", self._weights), full)
+
+    def _like(self, name: str, tensors: list[Tensor]) -> list[Tensor]:
+        """Return tensors to write to, of the same shapes, kept from step to step under a name."""
+        held = self._scratch.setdefault(name, {})
+        for t in tensors:
+            kept = held.get(t)
+            if kept is None or (kept.shape, kept.dtype, kept.device) != (t.shape, t.dtype, t.device):
+                held[t] = torch.empty_like(t, requires_grad=False)
+        return [held[t] for t in tensors]
+
+    def _gradient(self, closure: Closure, *, perturbed: bool) -> Any:
+        """Leave the gradient at the weights that the model holds in ``.grad``; return the loss."""
+        statistics = self._statistics() if perturbed else []
+        kept = [buffer.clone() for buffer in statistics]
+        try:
+            with torch.enable_grad():
+                loss = closure()
+        finally:
+            copy_(statistics, kept)
+        if self._loss is None:
+            self._loss = loss.detach() if isinstance(loss, Tensor) else loss
+        self._check_gradients()
+        return loss
+
+    def _statistics(self) -> list[Tensor]:
+        """Return the running statistics of the model's normalisation layers."""
+        modules = self.model.modules() if self.model is not None else ()
+        return [buffer for module in modules if isinstance(module, _NormBase) for buffer in module.buffers(False)]
+
+    def _check_gradients(self) -> None:
+        held = [p for p in self._weights if p.grad is not None]
+        for p in held:
+            if p.grad.layout is not torch.strided:
+                raise TypeError(
+                    f"the gradient of {self._name(p)} is {p.grad.layout}; {type(self).__name__} needs dense gradients: "
+                    "build the layer with sparse=False, or give its parameters to another optimizer"
+                )
+        if self.nonfinite == "propagate" or not held:
+            return
+        finite = [p.grad.isfinite().all() for p in held]
+        if not torch.stack([f.to(finite[0].device) for f in finite]).all():
+            names = ", ".join(self._name(p) for p, f in zip(held, finite, strict=True) if not f)
+            raise NonfiniteGradientError(
+                f"the gradient is not finite in {names}; the weights are those of before the step"
+            )
+
+    def _name(self, parameter: Tensor) -> str:
+        """Return a parameter's name in the model or the base optimizer, or its place in the groups."""
+        for name, named in self.model.named_parameters() if self.model is not None else ():
+            if named is parameter:
+                return name
+        for i, group in enumerate(self.param_groups):
+            for j, p in enumerate(group["params"]):
+                if p is parameter:
+                    return str(group["param_names"][j]) if "param_names" in group else f"parameter {j} of group {i}"
+        return "a parameter"
+
+    def _set(self, key: str, value: Any) -> None:
+        for group in self.param_groups:
+            group[key] = value
+
+
+class Snapshot:
+    """What a step that fails puts back: weights, running statistics, counters and, where full, the base's state."""
+
+    def __init__(self, optimizer: Wrapper, copies: list[Tensor], full: bool) -> None:
+        self.optimizer = optimizer
+        self.weights, self.copies = optimizer._weights, copies
+        copy_(self.copies, self.weights)
+        self.statistics = optimizer._statistics()
+        self.kept = [buffer.clone() for buffer in self.statistics]
+        self.entries = [{key: group[key] for key in optimizer._entries} for group in optimizer.param_groups]
+        self.base = copy.deepcopy(optimizer.base.state_dict()) if full else None
+        self.rng = torch.get_rng_state() if optimizer.rollback == "full" else None
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put everything back."""
+        copy_(self.weights, self.copies)
+        copy_(self.statistics, self.kept)
+        if self.base is not None:
+            self.optimizer.base.load_state_dict(self.base)
+        for group, entries in zip(self.optimizer.param_groups, self.entries, strict=True):
+            group.update(entries)
+        if self.rng is not None:
+            torch.set_rng_state(self.rng)
+
+
+def uninterrupted(action: Callable[[], None]) -> None:
+    """Run an action to its end, from its start again whenever Ctrl-C arrives; then let Ctrl-C have its way."""
+    interrupt: KeyboardInterrupt | None = None
+    while True:
+        try:
+            action()
+            break
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+def _free_key(name: str, owner: str, taken: Mapping[str, Any]) -> str:
+    key = name
+    while key in taken:
+        key = f"{owner.lower()}_{key}"
+    return key

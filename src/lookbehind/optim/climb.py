@@ -1,0 +1,74 @@
+"""The k ascents that SAM, Multistep-SAM and Lookbehind share (algorithm 1, lines 5 to 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from lookbehind.optim._arguments import count, nonnegative
+from lookbehind.optim._tensors import add_, as_real
+from lookbehind.optim._wrapper import Closure, Wrapper
+from lookbehind.optim.perturbation import Perturbation, perturbation_of
+
+
+class Climber(Wrapper):
+    """An optimizer that takes gradients at perturbed weights.
+
+    ``rho`` is in the parameter groups: ε of a group's parameters is multiplied by its own ``rho``.
+    """
+
+    def __init__(
+        self,
+        base: Optimizer,
+        rho: float,
+        k: int,
+        perturbation: str | Perturbation,
+        model: torch.nn.Module | None,
+        nonfinite: str,
+        rollback: str,
+        **entries: float,
+    ) -> None:
+        if getattr(base, "needs_closure", False) or isinstance(base, torch.optim.LBFGS):
+            raise ValueError(
+                f"base is {type(base).__name__}, whose own step needs a closure; {type(self).__name__} needs a base "
+                "that steps from a gradient, such as SGD or AdamW"
+            )
+        self.perturbation = perturbation_of(perturbation)
+        self.k = count("k", k)
+        super().__init__(base, {"rho": rho, **entries}, model=model, nonfinite=nonfinite, rollback=rollback)
+
+    def _check(self, name: str, value: Any) -> Any:
+        return nonnegative("rho", value) if name == "rho" else value
+
+    def _climb(self, closures: Sequence[Closure]) -> Iterator[int]:
+        """Climb k times; yield i with φ'ᵢ in the model and ∇L(φ'ᵢ) in ``.grad``.
+
+        With one closure, ∇L(φ'ᵢ) serves the descent from it and the next ascent: k + 1 gradients. With one closure for
+        each inner step the minibatch switches, so both gradients are taken: 2k.
+        """
+        switching = len(closures) > 1
+        for i in range(1, self.k + 1):
+            closure = closures[i - 1 if switching else 0]
+            if i == 1 or switching:
+                self._gradient(closure, perturbed=i > 1)
+            self._ascend()
+            self._gradient(closure, perturbed=True)
+            yield i
+
+    def _ascend(self) -> None:
+        """φ' ← φ' + ε, for all parameters that have a gradient."""
+        rho = self.group_key("rho")
+        parts = [(group[rho], [p for p in weights if p.grad is not None]) for group, weights in self._parts]
+        weights = as_real(p for _, part in parts for p in part)
+        if not weights:
+            return
+        gradients = as_real(p.grad for _, part in parts for p in part)
+        epsilon = self.perturbation(weights, gradients)
+        start = 0
+        for radius, part in parts:
+            end = start + len(part)
+            add_(weights[start:end], epsilon[start:end], radius)
+            start = end

@@ -1,0 +1,100 @@
+"""Multistep-SAM, with the last gradient or the mean of all (Kim et al., 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lookbehind.optim._arguments import choice
+from lookbehind.optim._tensors import add_, copy_
+from lookbehind.optim._wrapper import Closure
+from lookbehind.optim.climb import Climber
+from lookbehind.optim.perturbation import Perturbation
+
+
+class MultistepSAM(Climber):
+    r"""Climb k times, and descend once from where you were.
+
+    .. math::
+        \phi'_i = \phi'_{i-1} + \rho \frac{\nabla L(\phi'_{i-1})}{\|\nabla L(\phi'_{i-1})\|_2}, \quad
+        \phi_t = \phi_{t-1} - \eta\, g, \quad
+        g = \nabla L(\phi'_k) \;\text{or}\; \frac{1}{k} \sum_{i=1}^{k} \nabla L(\phi'_i)
+
+    with :math:`\phi'_0 = \phi_{t-1}` (section 4.1 and, for the mean, appendix A.8 of Mordido et al., 2024). There is no
+    projection: :math:`\phi'_k` may be k·ρ away. k + 1 gradients a step.
+
+    Args:
+        base: the optimizer that descends.
+        rho: ρ ≥ 0, the length of each ascent; per group and changeable. Default 0.05.
+        k: number of ascents. Default 2.
+        gather: "last" descends with the last gradient, "mean" with the mean of those at φ'₁ … φ'ₖ. Default "last".
+        perturbation: "sam", "asam" or a rule object. Default "sam".
+        model: as in ``SAM``.
+        nonfinite: as in ``SAM``.
+        rollback: as in ``SAM``.
+
+    Raises:
+        TypeError: if ``base`` is not an optimizer, ``rho`` not a number or ``k`` not a whole number.
+        ValueError: if a number is out of range, a word is unknown, or ``base`` itself needs a closure.
+
+    Example:
+        >>> import torch
+        >>> from lookbehind import MultistepSAM
+        >>> model = torch.nn.Linear(3, 1)
+        >>> optimizer = MultistepSAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05, k=3, gather="mean")
+
+    """
+
+    def __init__(
+        self,
+        base: Optimizer,
+        rho: float = 0.05,
+        k: int = 2,
+        gather: str = "last",
+        *,
+        perturbation: str | Perturbation = "sam",
+        model: torch.nn.Module | None = None,
+        nonfinite: str = "propagate",
+        rollback: str = "weights",
+    ) -> None:
+        self.gather = choice("gather", gather, ("last", "mean"))
+        super().__init__(base, rho, k, perturbation, model, nonfinite, rollback)
+
+    def _update(self, closures: Sequence[Closure], slow: list[Tensor]) -> None:
+        total = _Sum(self._like("total", self._weights)) if self.gather == "mean" else None
+        for _ in self._climb(closures):
+            if total is not None:
+                total.add(self._weights)
+        if total is not None:
+            total.put_mean(self._weights, self.k)
+        copy_(self._weights, slow)
+        self.base.step()
+
+
+class _Sum:
+    """The sum of the gradients along the climb. A parameter without gradient in a pass adds nothing."""
+
+    def __init__(self, total: list[Tensor]) -> None:
+        self.total = total
+        self.touched = [False] * len(total)
+
+    def add(self, weights: list[Tensor]) -> None:
+        for j, p in enumerate(weights):
+            if p.grad is not None and not self.touched[j]:
+                self.total[j].zero_()
+                self.touched[j] = True
+        held = [j for j, p in enumerate(weights) if p.grad is not None]
+        add_([self.total[j] for j in held], [weights[j].grad for j in held])  # type: ignore[misc]
+
+    def put_mean(self, weights: list[Tensor], k: int) -> None:
+        """Leave sum / k in ``.grad``; as a copy, since closures add to what is in ``.grad`` or zero it."""
+        for p, total, touched in zip(weights, self.total, self.touched, strict=True):
+            if touched:
+                total.div_(k)
+                if p.grad is None:
+                    p.grad = total.clone()
+                else:
+                    p.grad.copy_(total)
