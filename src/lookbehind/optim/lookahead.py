@@ -155,17 +155,17 @@ class SlowWeights:
         self.weights: list[Tensor] = []
         self.fast: list[Tensor] | None = None
 
+    @torch.no_grad()
     def __enter__(self) -> None:
         if self.fast is not None or self.optimizer.cycle_step == 0:
             return
-        with torch.no_grad():
-            self.weights = list(self.optimizer._slow)
-            self.fast = [p.detach().clone() for p in self.weights]
-            try:
-                copy_(self.weights, self.optimizer._slow_of(self.weights))
-            except BaseException:
-                self.leave()
-                raise
+        self.weights = list(self.optimizer._slow)
+        self.fast = [p.detach().clone() for p in self.weights]
+        try:
+            copy_(self.weights, self.optimizer._slow_of(self.weights))
+        except BaseException:
+            self.leave()
+            raise
 
     def __exit__(self, *exception: object) -> None:
         self.leave()

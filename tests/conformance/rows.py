@@ -1,0 +1,113 @@
+"""One row per optimizer. A new optimizer joins the whole conformance suite with one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lookbehind import SAM, Adaptive, Lookahead, Lookbehind, MultistepSAM
+
+
+@dataclass(frozen=True)
+class Row:
+    """An optimizer under test, and what the contract says of it in numbers."""
+
+    name: str
+    make: Callable[..., Optimizer]  # (base, **common arguments) -> optimizer
+    calls: int  # closure calls of one step
+    copies: int  # parameter-sized tensors kept from step to step, beyond the base optimizer's
+    transients: int = 1  # parameter-sized tensors more at the peak inside a step
+    own_model: bool = True  # takes model=
+
+
+def _lookahead(base: Optimizer, **common: Any) -> Lookahead:
+    return Lookahead(base, k=3, alpha=0.6, **common)
+
+
+def _lookahead_sam(base: Optimizer, **common: Any) -> Lookahead:
+    return Lookahead(SAM(base, rho=0.1), k=3, alpha=0.6, **common)
+
+
+ROWS = [
+    Row("SAM", lambda base, **c: SAM(base, rho=0.1, **c), calls=2, copies=1),
+    Row("ASAM", lambda base, **c: SAM(base, rho=0.5, perturbation="asam", **c), calls=2, copies=1, transients=2),
+    Row("MultistepSAM-last", lambda base, **c: MultistepSAM(base, rho=0.1, k=3, **c), calls=4, copies=1),
+    Row("MultistepSAM-mean", lambda base, **c: MultistepSAM(base, 0.1, k=3, gather="mean", **c), calls=4, copies=2),
+    Row("Lookahead-SGD", _lookahead, calls=1, copies=2, transients=0, own_model=False),
+    Row("Lookahead-SAM", _lookahead_sam, calls=2, copies=3, own_model=False),
+    Row("Lookbehind", lambda base, **c: Lookbehind(base, rho=0.1, k=3, alpha=0.6, **c), calls=4, copies=2),
+    Row("Lookbehind-adaptive", lambda base, **c: Lookbehind(base, 0.1, k=3, alpha="adaptive", **c), calls=4, copies=3),
+    Row(
+        "Lookbehind-per-tensor",
+        lambda base, **c: Lookbehind(base, 0.1, k=3, alpha="adaptive_per_tensor", **c),
+        calls=4,
+        copies=3,
+    ),
+    Row(
+        "Lookbehind-ASAM",
+        lambda base, **c: Lookbehind(base, 0.5, k=3, perturbation=Adaptive(eta=0.1), **c),
+        calls=4,
+        copies=2,
+        transients=2,
+    ),
+]
+
+every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+BASES: dict[str, Callable[[Any], Optimizer]] = {
+    "momentum": lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9, weight_decay=1e-2),
+    "adamw": lambda params: torch.optim.AdamW(params, lr=0.01, weight_decay=1e-2),
+}
+every_base = pytest.mark.parametrize("base", BASES.values(), ids=BASES.keys())
+
+
+class Task:
+    """A small regression: a net, minibatches, and an ordinary closure for each minibatch."""
+
+    def __init__(self, *, norm: bool = False, dtype: torch.dtype = torch.float64, seed: int = 0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        layers = [nn.Linear(4, 6), nn.BatchNorm1d(6) if norm else nn.Tanh(), nn.Linear(6, 2)]
+        self.net = nn.Sequential(*layers).to(dtype)
+        with torch.no_grad():
+            for p in self.net.parameters():
+                p.copy_(0.5 * torch.randn(p.shape, generator=generator, dtype=torch.float64))
+        self.inputs = torch.randn(8, 10, 4, generator=generator, dtype=torch.float64).to(dtype)
+        self.targets = torch.randn(8, 10, 2, generator=generator, dtype=torch.float64).to(dtype)
+        self.calls = 0
+
+    def loss(self, i: int) -> Tensor:
+        return nn.functional.mse_loss(self.net(self.inputs[i % 8]), self.targets[i % 8])
+
+    def closure(self, i: int = 0) -> Callable[[], Tensor]:
+        def closure() -> Tensor:
+            self.calls += 1
+            self.net.zero_grad()
+            loss = self.loss(i)
+            loss.backward()
+            return loss
+
+        return closure
+
+    def weights(self) -> list[Tensor]:
+        return [p.detach().clone() for p in self.net.parameters()]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    """Bit for bit, with NaN equal to NaN."""
+    return len(a) == len(b) and all(
+        x.dtype == y.dtype and torch.allclose(x, y, rtol=0, atol=0, equal_nan=True) for x, y in zip(a, b, strict=True)
+    )
+
+
+def state_tensors(optimizer: Optimizer) -> list[Tensor]:
+    """All tensors and numbers of an optimizer's state_dict, in order."""
+    saved = optimizer.state_dict()
+    values = [v for entry in saved["state"].values() for v in entry.values()]
+    values += [v for group in saved["param_groups"] for k, v in sorted(group.items()) if isinstance(v, (int, float))]
+    return [torch.as_tensor(v).clone() for v in values if v is not None]

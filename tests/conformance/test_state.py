@@ -1,0 +1,255 @@
+"""Checkpoints, copies, groups, hooks and schedulers: what holds for any torch optimizer holds for these."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from lookbehind import SAM, Lookahead, Lookbehind
+from tests.conformance.rows import Row, Task, every_base, every_row, same, state_tensors
+
+
+def _through_disk(saved: Any) -> Any:
+    buffer = io.BytesIO()
+    torch.save(saved, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+@every_row
+@every_base
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 4])
+def test_resuming_is_bit_for_bit(row: Row, base, steps: int) -> None:
+    """Also in the middle of a Lookahead cycle, whose k is 3."""
+    undisturbed = Task()
+    optimizer = row.make(base(undisturbed.net.parameters()))
+    scheduler = lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)
+    saved: Any = None
+    for i in range(8):
+        if i == steps:
+            saved = _through_disk((undisturbed.net.state_dict(), optimizer.state_dict(), scheduler.state_dict()))
+        optimizer.step(undisturbed.closure(i))
+        scheduler.step()
+
+    resumed = Task()
+    for p in resumed.net.parameters():
+        nn.init.zeros_(p)
+    again = row.make(base(resumed.net.parameters()))
+    again_scheduler = lr_scheduler.CosineAnnealingLR(again, T_max=10)
+    resumed.net.load_state_dict(saved[0])
+    again_scheduler.load_state_dict(saved[2])
+    again.load_state_dict(saved[1])
+    for i in range(steps, 8):
+        again.step(resumed.closure(i))
+        again_scheduler.step()
+    assert same(resumed.weights(), undisturbed.weights())
+    assert same(state_tensors(again), state_tensors(optimizer))
+
+
+@every_row
+def test_groups_and_state_are_the_base_s_also_after_loading(row: Row) -> None:
+    task = Task()
+    base = torch.optim.SGD(task.net.parameters(), lr=0.1, momentum=0.9)
+    optimizer = row.make(base)
+    optimizer.step(task.closure())
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert optimizer.param_groups is base.param_groups
+    assert optimizer.state is base.state
+    base.load_state_dict(base.state_dict())
+    assert optimizer.param_groups is base.param_groups
+
+
+@every_row
+def test_a_checkpoint_of_the_bare_base_loads(row: Row) -> None:
+    task = Task()
+    bare = torch.optim.SGD(task.net.parameters(), lr=0.3, momentum=0.9)
+    bare.step(task.closure())
+    optimizer = row.make(torch.optim.SGD(task.net.parameters(), lr=0.1, momentum=0.9))
+    before = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+    optimizer.load_state_dict(bare.state_dict())
+    after = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+    assert after == before | {"lr": 0.3}
+    optimizer.step(task.closure())
+
+
+@every_row
+def test_a_checkpoint_that_does_not_fit_changes_nothing(row: Row) -> None:
+    task = Task()
+    optimizer = row.make(torch.optim.SGD(task.net.parameters(), lr=0.1, momentum=0.9))
+    optimizer.step(task.closure())
+    before = state_tensors(optimizer)
+    other = row.make(torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.2))
+    with pytest.raises(ValueError, match=r"size|shape"):
+        optimizer.load_state_dict(other.state_dict())
+    assert same(state_tensors(optimizer), before)
+
+
+def test_slow_weights_of_another_shape_are_refused() -> None:
+    a, b = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+    saved = Lookahead(torch.optim.SGD([a], lr=0.1)).state_dict()
+    with pytest.raises(ValueError, match=r"\(2,\).*\(3,\)"):
+        Lookahead(torch.optim.SGD([b], lr=0.1)).load_state_dict(saved)
+
+
+@every_row
+@every_base
+@pytest.mark.parametrize("copying", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_deepcopy_and_pickle_continue_alike(row: Row, base, copying) -> None:
+    task = Task(norm=True)
+    options = {"model": task.net} if row.own_model else {}
+    optimizer = row.make(base(task.net.parameters()), **options)
+    scheduler = lr_scheduler.StepLR(optimizer, 1)  # which takes hold of `step`
+    for i in range(2):
+        optimizer.step(task.closure(i))
+    net, other = copying((task.net, optimizer))
+    twin = Task(norm=True)
+    twin.net = net
+    for i in range(2, 6):
+        optimizer.step(task.closure(i))
+        other.step(twin.closure(i))
+    assert same(twin.weights(), task.weights())
+    assert same(list(net.buffers()), list(task.net.buffers()))
+    assert same(state_tensors(other), state_tensors(optimizer))
+    assert other.param_groups is other.base.param_groups
+    assert scheduler is not None
+
+
+@every_row
+def test_add_param_group(row: Row) -> None:
+    """Adding a group before the first step equals having had it from the start."""
+    a, b = Task(), Task()
+    grown = row.make(torch.optim.SGD(a.net[0].parameters(), lr=0.1, momentum=0.9))
+    grown.add_param_group({"params": a.net[2].parameters(), "lr": 0.05})
+    whole = row.make(
+        torch.optim.SGD(
+            [{"params": b.net[0].parameters()}, {"params": b.net[2].parameters(), "lr": 0.05}], lr=0.1, momentum=0.9
+        )
+    )
+    for i in range(5):
+        grown.step(a.closure(i))
+        whole.step(b.closure(i))
+    assert same(a.weights(), b.weights())
+    assert same(state_tensors(grown), state_tensors(whole))
+
+
+@every_row
+def test_add_param_group_in_the_middle(row: Row) -> None:
+    task = Task()
+    optimizer = row.make(torch.optim.SGD(task.net[0].parameters(), lr=0.1, momentum=0.9))
+    optimizer.step(task.closure())
+    optimizer.add_param_group({"params": task.net[2].parameters()})
+    before = task.weights()
+    for i in range(4):
+        optimizer.step(task.closure(i))
+    assert not any(torch.equal(w, b) for w, b in zip(task.weights(), before, strict=True))
+
+
+def test_a_bad_group_is_refused_and_not_added() -> None:
+    task = Task()
+    optimizer = SAM(torch.optim.SGD(task.net[0].parameters(), lr=0.1))
+    with pytest.raises(ValueError, match="rho is -1"):
+        optimizer.add_param_group({"params": list(task.net[2].parameters()), "rho": -1})
+    assert len(optimizer.param_groups) == 1
+
+
+@every_row
+def test_hooks_run(row: Row) -> None:
+    task = Task()
+    optimizer = row.make(torch.optim.SGD(task.net.parameters(), lr=0.1))
+    ran: list[str] = []
+    optimizer.register_step_pre_hook(lambda *_: ran.append("step pre"))
+    optimizer.register_step_post_hook(lambda *_: ran.append("step post"))
+    optimizer.register_state_dict_pre_hook(lambda *_: ran.append("save pre"))
+    optimizer.register_state_dict_post_hook(lambda _, saved: ran.append("save post") or {**saved, "note": 1})
+    optimizer.register_load_state_dict_pre_hook(lambda _, saved: ran.append(f"load pre {saved.pop('note')}"))
+    optimizer.register_load_state_dict_post_hook(lambda *_: ran.append("load post"))
+    optimizer.step(task.closure())
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert ran == ["step pre", "step post", "save pre", "save post", "load pre 1", "load post"]
+
+
+@every_row
+def test_zero_grad_and_repr(row: Row) -> None:
+    task = Task()
+    optimizer = row.make(torch.optim.SGD(task.net.parameters(), lr=0.1))
+    task.closure()()
+    optimizer.zero_grad(set_to_none=False)
+    assert all(p.grad is not None and not p.grad.any() for p in task.net.parameters())
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in task.net.parameters())
+    assert "lr: 0.1" in repr(optimizer)
+
+
+SCHEDULERS: dict[str, Callable[[Any], Any]] = {
+    "LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda epoch: 0.9**epoch),
+    "MultiplicativeLR": lambda o: lr_scheduler.MultiplicativeLR(o, lambda epoch: 0.9),
+    "StepLR": lambda o: lr_scheduler.StepLR(o, 2),
+    "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [2, 4]),
+    "ConstantLR": lambda o: lr_scheduler.ConstantLR(o, 0.5, 3),
+    "LinearLR": lambda o: lr_scheduler.LinearLR(o, 0.1, total_iters=4),
+    "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, 0.9),
+    "PolynomialLR": lambda o: lr_scheduler.PolynomialLR(o, 6, 2.0),
+    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 6),
+    "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 3),
+    "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.1, 2, cycle_momentum=True),
+    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=10),
+    "ReduceLROnPlateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=1),
+    "SequentialLR": lambda o: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.ConstantLR(o, 0.1, 2), lr_scheduler.ExponentialLR(o, 0.9)], [2]
+    ),
+    "ChainedScheduler": lambda o: lr_scheduler.ChainedScheduler(
+        [lr_scheduler.ConstantLR(o, 0.1, 2), lr_scheduler.ExponentialLR(o, 0.9)], o
+    ),
+    "SWALR": lambda o: torch.optim.swa_utils.SWALR(o, 0.02, 3),
+}
+
+
+def test_every_scheduler_of_torch_is_in_the_table() -> None:
+    public = {name for name in lr_scheduler.__all__ if isinstance(getattr(lr_scheduler, name), type)}
+    assert public - {"LRScheduler"} <= set(SCHEDULERS)
+
+
+@every_row
+@pytest.mark.parametrize("make", SCHEDULERS.values(), ids=SCHEDULERS.keys())
+@pytest.mark.filterwarnings("error")  # "step before scheduler" and its like
+@pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")
+def test_scheduler(row: Row, make) -> None:
+    """A scheduler around our optimizer, or around its base, sets what it sets around a plain optimizer."""
+    seen: list[list[tuple[float, float]]] = []
+    for around in ("plain", "wrapper", "base"):
+        task = Task()
+        base = torch.optim.SGD(task.net.parameters(), lr=0.1, momentum=0.8)
+        optimizer = base if around == "plain" else row.make(base)
+        scheduler = make(base if around == "base" else optimizer)
+        seen.append([])
+        for i in range(6):
+            optimizer.step(task.closure(i))
+            scheduler.step(1.0) if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else scheduler.step()
+            seen[-1].append((base.param_groups[0]["lr"], base.param_groups[0]["momentum"]))
+    assert seen[0] == seen[1] == seen[2]
+    assert len(set(seen[0])) > 1
+
+
+def test_rho_can_follow_a_schedule() -> None:
+    task = Task()
+    optimizer = Lookbehind(torch.optim.SGD(task.net.parameters(), lr=0.1), rho=0.1)
+    distances = []
+    for epoch in range(3):
+        optimizer.param_groups[0]["rho"] = 0.1 * 0.5**epoch
+        seen = []
+
+        def closure():
+            seen.append(torch.cat([w.flatten() for w in task.weights()]))  # noqa: B023 -- used in this pass only
+            return task.closure()()
+
+        optimizer.step(closure)
+        distances.append((seen[1] - seen[0]).norm().item())
+    assert distances == pytest.approx([0.1, 0.05, 0.025], rel=1e-9)

@@ -1,0 +1,126 @@
+"""Does the suite bite? Apply one small fault at a time to a copy of the package, and report which tests catch it.
+
+    python -m tests.mutations            # every mutation
+    python -m tests.mutations norm BN    # those whose name contains one of the words
+
+A mutation that no test catches survives, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SUITES = ["tests/oracle", "tests/laws", "tests/conformance"]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A fault: in each (file, old, new), `old` stands once in the file and is replaced by `new`."""
+
+    name: str
+    edits: tuple[tuple[str, str, str], ...]
+
+
+def mutation(name: str, file: str, old: str, new: str) -> Mutation:
+    return Mutation(name, ((file, old, new),))
+
+
+MUTATIONS = [
+    mutation(
+        "weights restored by rebinding .data",
+        "_tensors.py",
+        "        torch._foreach_copy_(targets, sources)",
+        "        for t, s in zip(targets, sources, strict=True):\n            t.data = s.detach().clone()",
+    ),
+    Mutation(
+        "weights restored by subtracting the perturbation",
+        (
+            ("climb.py", "        start = 0\n", "        self._last = weights, epsilon, parts[0][0]\n        start = 0\n"),
+            (
+                "sam.py",
+                "copy_(self._weights, slow)",
+                "add_(*self._last[:2], -self._last[2])",
+            ),
+            ("sam.py", "import copy_", "import add_"),
+        ),
+    ),
+    mutation("one norm for each tensor", "perturbation.py", "return unit(gradients, norm(gradients))", "return [unit([g], norm([g]))[0] for g in gradients]"),
+    mutation("norm of half-precision gradients in their own precision", "_tensors.py", "torch._foreach_norm(group, 2, dtype=dtype)", "torch._foreach_norm(group, 2)"),
+    mutation("NaN for a zero gradient", "_tensors.py", "torch.where(length < tiny, 0.0, 1 / length)", "1 / length"),
+    mutation("2k gradients instead of k + 1", "climb.py", "if i == 1 or switching:", "if True:"),
+    mutation("line 6 left out when minibatches switch", "climb.py", "if i == 1 or switching:", "if i == 1:"),
+    mutation("the first perturbation used for every ascent", "climb.py", "epsilon = self.perturbation(weights, gradients)", 'epsilon = self.__dict__.setdefault("stale", self.perturbation(weights, gradients))'),
+    mutation("descent along the ascent's gradient", "climb.py", "            self._ascend()\n            self._gradient(closure, perturbed=True)", "            self._ascend()\n            _ = closure"),
+    mutation("rho taken from the first group for all", "climb.py", "parts = [(group[rho],", "parts = [(self.param_groups[0][rho],"),
+    mutation("alpha swapped with 1 - alpha in Lookbehind", "lookbehind.py", 'float(group[self.group_key("alpha")])', '1.0 - float(group[self.group_key("alpha")])'),
+    mutation("alpha swapped with 1 - alpha in Lookahead", "lookahead.py", '1.0 - group[self.group_key("alpha")]', 'group[self.group_key("alpha")]'),
+    mutation("base steps at the perturbed weights", "lookbehind.py", "            exchange_(weights, other)\n            self.base.step()", "            self.base.step()"),
+    mutation("adaptive alpha from the last fast step instead of the first", "lookbehind.py", "if i == 1 and self.adaptive", "if self.adaptive"),
+    mutation("one adaptive alpha for each tensor where one is asked for", "lookbehind.py", 'if self.adaptive == "adaptive":\n            sums', 'if False:\n            sums'),
+    mutation("adaptive alpha without the half", "interpolation.py", "(cosine + 1) / 2", "cosine"),
+    mutation("ASAM scales once instead of twice", "perturbation.py", "        torch._foreach_mul_(t_g, t)\n", ""),
+    mutation("ASAM without eta", "perturbation.py", "torch._foreach_add_(t, self.eta)", "torch._foreach_add_(t, 0.0)"),
+    mutation("mean over k + 1 gradients", "multistep.py", "total.put_mean(self._weights, self.k)", "total.put_mean(self._weights, self.k + 1)"),
+    mutation("the mean's buffer left in .grad", "multistep.py", "p.grad.copy_(total)", "p.grad = total"),
+    mutation("loss of the last pass returned", "_wrapper.py", "        if self._loss is None:\n", "        if True:\n"),
+    mutation("nothing restored when a step fails", "_wrapper.py", "            uninterrupted(before.restore)\n", "            pass\n"),
+    mutation("a second Ctrl-C ends the restoring", "_wrapper.py", "            uninterrupted(before.restore)\n", "            before.restore()\n"),
+    mutation("base state kept when a step is skipped", "_wrapper.py", 'full = self.rollback == "full" or self.nonfinite == "skip"', 'full = self.rollback == "full"'),
+    mutation("counters kept when a step fails", "_wrapper.py", "            group.update(entries)\n", "            pass\n"),
+    mutation("BatchNorm statistics of every pass", "_wrapper.py", "self._statistics() if perturbed else []", "[]"),
+    mutation("base state left out of checkpoints", "_wrapper.py", "self._pack(self.base.state_dict())", 'self._pack({**self.base.state_dict(), "state": {}})'),
+    mutation("groups parted from the base's when loading", "_wrapper.py", "        return self.base.param_groups\n", '        return self.__dict__.setdefault("groups", self.base.param_groups)\n'),
+    mutation("deepcopy drops the base, as torch's own __getstate__", "_wrapper.py", 'dropped = ("step",', 'dropped = ("base", "step",'),
+    mutation("slow weights left out of checkpoints", "lookahead.py", "            if p.requires_grad:\n", "            if False:\n"),
+    mutation("slow weights stay those of construction", "lookahead.py", "        if self.cycle_step == 0:\n            copy_(slow, self._weights)", "        if False:\n            copy_(slow, self._weights)"),
+    mutation("host waits for the norm", "perturbation.py", "return unit(gradients, norm(gradients))", "length = norm(gradients)\n        return unit(gradients, length * (length.item() > -1))"),
+    mutation("a copy made anew at each step", "_wrapper.py", "            if kept is None or", "            if kept is not None:\n                held[object()] = kept\n            if True or"),
+]  # fmt: skip
+
+
+def run(mutant: Mutation) -> tuple[list[str], str]:
+    """Return the tests that fail on the mutant (the first few), and pytest's last line."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        shutil.copytree(ROOT / "src", copy / "src")
+        shutil.copytree(ROOT / "tests", copy / "tests")
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        for name, old, new in mutant.edits:
+            file = copy / "src" / "lookbehind" / "optim" / name
+            text = file.read_text()
+            if text.count(old) != 1:
+                raise SystemExit(f"{mutant.name}: {old!r} stands {text.count(old)} times in {name}; 1 is needed")
+            file.write_text(text.replace(old, new))
+        environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "--maxfail=3", "-p", "no:cacheprovider", *SUITES]
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=1200)
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+?::\S+|\S+)", done.stdout, flags=re.MULTILINE)
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"{mutant.name}: pytest did not run the tests\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return failed, done.stdout.strip().splitlines()[-1]
+
+
+def main(words: list[str]) -> int:
+    """Run the chosen mutations and print a line for each; return 1 if one survives."""
+    survivors = []
+    chosen = [m for m in MUTATIONS if not words or any(word in m.name for word in words)]
+    for number, mutant in enumerate(chosen, 1):
+        failed, last = run(mutant)
+        caught = ", ".join(test.split("::", 1)[0].removeprefix("tests/") + "::" + test.split("::")[-1] for test in failed)
+        print(f"[{number}/{len(chosen)}] {mutant.name}: {'caught by ' + caught if failed else 'SURVIVES (' + last + ')'}", flush=True)
+        if not failed:
+            survivors.append(mutant.name)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutations caught" + "".join(f"\n  survives: {s}" for s in survivors))
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
