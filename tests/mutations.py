@@ -74,7 +74,7 @@ MUTATIONS = [
     mutation("nothing restored when a step fails", "_wrapper.py", "            uninterrupted(before.restore)\n", "            pass\n"),
     mutation("a second Ctrl-C ends the restoring", "_wrapper.py", "            uninterrupted(before.restore)\n", "            before.restore()\n"),
     mutation("base state kept when a step is skipped", "_wrapper.py", 'full = self.rollback == "full" or self.nonfinite == "skip"', 'full = self.rollback == "full"'),
-    mutation("counters kept when a step fails", "_wrapper.py", "            group.update(entries)\n", "            pass\n"),
+    mutation("counters kept when a step fails", "_snapshot.py", "            group.update(entries)\n", "            pass\n"),
     mutation("BatchNorm statistics of every pass", "_wrapper.py", "self._statistics() if perturbed else []", "[]"),
     mutation("base state left out of checkpoints", "_wrapper.py", "self._pack(self.base.state_dict())", 'self._pack({**self.base.state_dict(), "state": {}})'),
     mutation("groups parted from the base's when loading", "_wrapper.py", "        return self.base.param_groups\n", '        return self.__dict__.setdefault("groups", self.base.param_groups)\n'),
@@ -114,11 +114,19 @@ def main(words: list[str]) -> int:
     chosen = [m for m in MUTATIONS if not words or any(word in m.name for word in words)]
     for number, mutant in enumerate(chosen, 1):
         failed, last = run(mutant)
-        caught = ", ".join(test.split("::", 1)[0].removeprefix("tests/") + "::" + test.split("::")[-1] for test in failed)
-        print(f"[{number}/{len(chosen)}] {mutant.name}: {'caught by ' + caught if failed else 'SURVIVES (' + last + ')'}", flush=True)
+        caught = ", ".join(
+            test.split("::", 1)[0].removeprefix("tests/") + "::" + test.split("::")[-1] for test in failed
+        )
+        print(
+            f"[{number}/{len(chosen)}] {mutant.name}: {'caught by ' + caught if failed else 'SURVIVES (' + last + ')'}",
+            flush=True,
+        )
         if not failed:
             survivors.append(mutant.name)
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutations caught" + "".join(f"\n  survives: {s}" for s in survivors))
+    print(
+        f"{len(chosen) - len(survivors)} of {len(chosen)} mutations caught"
+        + "".join(f"\n  survives: {s}" for s in survivors)
+    )
     return 1 if survivors else 0
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lookbehind import SAM, Lookahead, Lookbehind
-from lookbehind.optim import _wrapper
+from lookbehind.optim import _snapshot
 from tests.conformance.rows import Row, Task, every_base, every_row, same, state_tensors
 
 
@@ -198,8 +198,8 @@ def test_a_second_ctrl_c_while_restoring(row: Row) -> None:
 def _is_restoring(line: str) -> bool:
     """Whether a line is in Snapshot.restore."""
     file, number = line.rsplit(":", 1)
-    lines, first = inspect.getsourcelines(_wrapper.Snapshot.restore)
-    return file == _wrapper.__file__ and first <= int(number) < first + len(lines)
+    lines, first = inspect.getsourcelines(_snapshot.Snapshot.restore)
+    return file == _snapshot.__file__ and first <= int(number) < first + len(lines)
 
 
 def test_ctrl_c_at_random_moments() -> None:

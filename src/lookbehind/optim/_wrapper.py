@@ -6,7 +6,6 @@ so schedulers, checkpoints and hooks see one optimizer. An algorithm fills in on
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
 from lookbehind.optim._arguments import choice
+from lookbehind.optim._snapshot import Snapshot, uninterrupted
 from lookbehind.optim._tensors import copy_
 
 Closure = Callable[[], Any]
@@ -32,7 +32,6 @@ class Wrapper(Optimizer):
     Args:
         base: the optimizer instance that makes the descent steps.
         entries: what this optimizer keeps in each parameter group, with defaults (``rho``, ``alpha``, counters).
-        check: returns an entry's value, or raises if it is not allowed.
         model: the module whose BatchNorm statistics shall follow the unperturbed pass only.
         nonfinite: "propagate", "skip" or "raise".
         rollback: "weights" or "full".
@@ -223,7 +222,7 @@ class Wrapper(Optimizer):
         self._weights = [p for _, weights in self._parts for p in weights]
         # With "skip" training goes on as if nothing had been, so the base optimizer must not remember the step either.
         full = self.rollback == "full" or self.nonfinite == "skip"
-        return Snapshot(self, self._like("before", self._weights), full)
+        return Snapshot(self, full=full)
 
     def _like(self, name: str, tensors: list[Tensor]) -> list[Tensor]:
         """Return tensors to write to, of the same shapes, kept from step to step under a name."""
@@ -284,45 +283,6 @@ class Wrapper(Optimizer):
     def _set(self, key: str, value: Any) -> None:
         for group in self.param_groups:
             group[key] = value
-
-
-class Snapshot:
-    """What a step that fails puts back: weights, running statistics, counters and, where full, the base's state."""
-
-    def __init__(self, optimizer: Wrapper, copies: list[Tensor], full: bool) -> None:
-        self.optimizer = optimizer
-        self.weights, self.copies = optimizer._weights, copies
-        copy_(self.copies, self.weights)
-        self.statistics = optimizer._statistics()
-        self.kept = [buffer.clone() for buffer in self.statistics]
-        self.entries = [{key: group[key] for key in optimizer._entries} for group in optimizer.param_groups]
-        self.base = copy.deepcopy(optimizer.base.state_dict()) if full else None
-        self.rng = torch.get_rng_state() if optimizer.rollback == "full" else None
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Put everything back."""
-        copy_(self.weights, self.copies)
-        copy_(self.statistics, self.kept)
-        if self.base is not None:
-            self.optimizer.base.load_state_dict(self.base)
-        for group, entries in zip(self.optimizer.param_groups, self.entries, strict=True):
-            group.update(entries)
-        if self.rng is not None:
-            torch.set_rng_state(self.rng)
-
-
-def uninterrupted(action: Callable[[], None]) -> None:
-    """Run an action to its end, from its start again whenever Ctrl-C arrives; then let Ctrl-C have its way."""
-    interrupt: KeyboardInterrupt | None = None
-    while True:
-        try:
-            action()
-            break
-        except KeyboardInterrupt as error:
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
 
 
 def _free_key(name: str, owner: str, taken: Mapping[str, Any]) -> str:

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lookbehind.optim._arguments import count, fraction
+from lookbehind.optim._snapshot import Snapshot, uninterrupted
 from lookbehind.optim._tensors import copy_, lerp_
-from lookbehind.optim._wrapper import Closure, Group, Snapshot, Wrapper, uninterrupted
+from lookbehind.optim._wrapper import Closure, Group, Wrapper
 
 
 class Lookahead(Wrapper):

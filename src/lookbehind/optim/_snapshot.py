@@ -1,0 +1,54 @@
+"""What makes a failed step as if it had not been."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from lookbehind.optim._tensors import copy_
+
+if TYPE_CHECKING:
+    from lookbehind.optim._wrapper import Wrapper
+
+
+class Snapshot:
+    """What a step that fails puts back: weights, running statistics, counters and, where full, the base's state."""
+
+    def __init__(self, optimizer: Wrapper, *, full: bool) -> None:
+        self.optimizer = optimizer
+        self.weights = optimizer._weights
+        self.copies = optimizer._like("before", self.weights)
+        copy_(self.copies, self.weights)
+        self.statistics = optimizer._statistics()
+        self.kept = [buffer.clone() for buffer in self.statistics]
+        self.entries = [{key: group[key] for key in optimizer._entries} for group in optimizer.param_groups]
+        self.base = copy.deepcopy(optimizer.base.state_dict()) if full else None
+        self.rng = torch.get_rng_state() if optimizer.rollback == "full" else None
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put everything back."""
+        copy_(self.weights, self.copies)
+        copy_(self.statistics, self.kept)
+        if self.base is not None:
+            self.optimizer.base.load_state_dict(self.base)
+        for group, entries in zip(self.optimizer.param_groups, self.entries, strict=True):
+            group.update(entries)
+        if self.rng is not None:
+            torch.set_rng_state(self.rng)
+
+
+def uninterrupted(action: Callable[[], None]) -> None:
+    """Run an action to its end, from its start again whenever Ctrl-C arrives; then let Ctrl-C have its way."""
+    interrupt: KeyboardInterrupt | None = None
+    while True:
+        try:
+            action()
+            break
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
