@@ -73,6 +73,7 @@ MUTATIONS = [
     mutation("loss of the last pass returned", "_wrapper.py", "        if self._loss is None:\n", "        if True:\n"),
     mutation("nothing restored when a step fails", "_wrapper.py", "            uninterrupted(before.restore)\n", "            pass\n"),
     mutation("a second Ctrl-C ends the restoring", "_wrapper.py", "            uninterrupted(before.restore)\n", "            before.restore()\n"),
+    mutation("gradients left off after Ctrl-C", "_snapshot.py", "            torch._C._set_grad_enabled(enabled)", "            torch.set_grad_enabled(enabled)"),
     mutation("base state kept when a step is skipped", "_wrapper.py", 'full = self.rollback == "full" or self.nonfinite == "skip"', 'full = self.rollback == "full"'),
     mutation("counters kept when a step fails", "_snapshot.py", "            group.update(entries)\n", "            pass\n"),
     mutation("BatchNorm statistics of every pass", "_wrapper.py", "self._statistics() if perturbed else []", "[]"),

@@ -25,13 +25,19 @@ class Boom(Exception):
 
 @contextmanager
 def interrupt_at(event: int) -> Iterator[list[str]]:
-    """Raise KeyboardInterrupt at a line event of the package or of the base's arithmetic, counted from 1."""
+    """Raise KeyboardInterrupt at one of the moments at which Ctrl-C can arrive, counted from 1.
+
+    These are the lines of the package and of the base's arithmetic, and the entry of torch's context managers. They are
+    not the lines of a wrapper that switches gradients off: its `finally` is one call of a C function, which signals
+    cannot precede.
+    """
     events: list[str] = []
 
     def trace(frame: FrameType, what: str, _: Any) -> Any:
         file = frame.f_code.co_filename
         ours = "/lookbehind/optim/" in file or file.endswith(("torch/optim/sgd.py", "torch/optim/adamw.py"))
-        if what == "line" and ours:
+        manager = file.endswith(("torch/autograd/grad_mode.py", "torch/utils/_contextlib.py"))
+        if (what == "line" and ours and frame.f_code.co_name != "wrapped") or (what == "call" and manager):
             events.append(f"{file}:{frame.f_lineno}")
             if len(events) == event:
                 raise KeyboardInterrupt
@@ -156,6 +162,7 @@ def test_ctrl_c_at_every_line(row: Row, rollback: str) -> None:
             else:
                 break
         assert same(task.weights(), start), f"after Ctrl-C at {events[at - 1]}"
+        assert torch.is_grad_enabled()
         if rollback == "full":
             assert same(state_tensors(optimizer), state), f"after Ctrl-C at {events[at - 1]}"
     assert interrupted > 20
@@ -227,6 +234,7 @@ def test_ctrl_c_at_random_moments() -> None:
             except KeyboardInterrupt:
                 inside = False
                 interrupted += 1
+                assert torch.is_grad_enabled()
                 if not same(task.weights(), before):  # then it came when the step was done
                     moved = [w - b for w, b in zip(task.weights(), before, strict=True)]
                     assert torch.cat([m.flatten() for m in moved]).norm() < 0.05  # an ascent goes 0.1 or more
@@ -251,6 +259,7 @@ def test_slow_weights_survive_ctrl_c_on_entering_and_leaving() -> None:
                 pass
             else:
                 break
+        assert torch.is_grad_enabled()
         optimizer.slow_weights().leave()
         assert same(task.weights(), fast)
     assert at > 5

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
 
@@ -12,6 +13,28 @@ from lookbehind.optim._tensors import copy_
 
 if TYPE_CHECKING:
     from lookbehind.optim._wrapper import Wrapper
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def without_grad(function: Callable[P, R]) -> Callable[P, R]:
+    """Do what ``torch.no_grad`` does, and restore the mode also if Ctrl-C arrives while it is left.
+
+    Ctrl-C can end ``no_grad.__exit__`` before it has done anything, and the process is then left without gradients. A
+    call of a C function in a ``finally`` cannot be ended so.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        enabled = torch.is_grad_enabled()
+        try:
+            torch._C._set_grad_enabled(False)
+            return function(*args, **kwargs)
+        finally:
+            torch._C._set_grad_enabled(enabled)
+
+    return wrapped
 
 
 class Snapshot:
@@ -28,7 +51,7 @@ class Snapshot:
         self.base = copy.deepcopy(optimizer.base.state_dict()) if full else None
         self.rng = torch.get_rng_state() if optimizer.rollback == "full" else None
 
-    @torch.no_grad()
+    @without_grad
     def restore(self) -> None:
         """Put everything back."""
         copy_(self.weights, self.copies)

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
 from lookbehind.optim._arguments import choice
-from lookbehind.optim._snapshot import Snapshot, uninterrupted
+from lookbehind.optim._snapshot import Snapshot, uninterrupted, without_grad
 from lookbehind.optim._tensors import copy_
 
 Closure = Callable[[], Any]
@@ -159,7 +159,7 @@ class Wrapper(Optimizer):
 
     # --- one step ----------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    @without_grad
     def step(self, closure: Any = None) -> Any:
         """Do one step of the algorithm.
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from lookbehind.optim._arguments import count, fraction
-from lookbehind.optim._snapshot import Snapshot, uninterrupted
+from lookbehind.optim._snapshot import Snapshot, uninterrupted, without_grad
 from lookbehind.optim._tensors import copy_, lerp_
 from lookbehind.optim._wrapper import Closure, Group, Wrapper
 
@@ -156,7 +155,7 @@ class SlowWeights:
         self.weights: list[Tensor] = []
         self.fast: list[Tensor] | None = None
 
-    @torch.no_grad()
+    @without_grad
     def __enter__(self) -> None:
         if self.fast is not None or self.optimizer.cycle_step == 0:
             return
@@ -176,7 +175,7 @@ class SlowWeights:
         if self.fast is not None:
             uninterrupted(self._put_back)
 
-    @torch.no_grad()
+    @without_grad
     def _put_back(self) -> None:
         copy_(self.weights, self.fast or [])
         self.fast = None
