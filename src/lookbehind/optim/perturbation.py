@@ -105,6 +105,15 @@ class Adaptive:
 
     def __call__(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         """Return T² g / ‖T g‖₂."""
+        t = self.scale(weights)
+        t_g = list(torch._foreach_mul(t, gradients))
+        length = norm(t_g)
+        torch._foreach_mul_(t_g, t)
+        del t  # so that no more than two copies live at a time
+        return unit(t_g, length)
+
+    def scale(self, weights: list[Tensor]) -> list[Tensor]:
+        """Return T: the neighbourhood is ‖T⁻¹ ε‖₂ ≤ ρ."""
         t = list(torch._foreach_abs(weights))
         torch._foreach_add_(t, self.eta)
         if self.scaled is not None:
@@ -112,11 +121,7 @@ class Adaptive:
                 # A complex parameter arrives as a real view of itself.
                 if (w._base if w._is_view() else w) not in self.scaled:
                     t_w.fill_(1.0)
-        t_g = list(torch._foreach_mul(t, gradients))
-        length = norm(t_g)
-        torch._foreach_mul_(t_g, t)
-        del t  # so that no more than two copies live at a time
-        return unit(t_g, length)
+        return t
 
     def __repr__(self) -> str:
         return f"Adaptive(eta={self.eta}, {'all tensors' if self.scaled is None else 'weights only'})"
