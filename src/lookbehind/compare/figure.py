@@ -1,0 +1,85 @@
+"""The picture of a comparison: training loss against sharpness, and accuracy per method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from lookbehind.compare.report import Finished, Rows
+from lookbehind.compare.runs import METHODS, Labels, Result
+
+# Okabe and Ito's colours, told apart with every kind of colour vision; controls are grey and differ by marker.
+STYLES: dict[str, dict[str, Any]] = {
+    "sgd": {"color": "#000000", "marker": "o"},
+    "sam": {"color": "#0072B2", "marker": "s"},
+    "multistep": {"color": "#E69F00", "marker": "^"},
+    "lookahead": {"color": "#009E73", "marker": "v"},
+    "lookbehind": {"color": "#D55E00", "marker": "D"},
+    "lookbehind-adaptive": {"color": "#CC79A7", "marker": "P"},
+    "sam-radius": {"color": "#777777", "marker": "s"},
+    "sam-rate": {"color": "#777777", "marker": "X"},
+    "sgd-longer": {"color": "#777777", "marker": "o"},
+    "sam-longer": {"color": "#777777", "marker": "*"},
+}
+
+
+def draw(finished: Finished, folder: Path) -> list[Path]:
+    """Draw one row of two panels for each label setting; write compare.png and compare.svg."""
+    labels: list[Labels] = [which for which in ("noisy", "clean") if any(run.labels == which for run, _ in finished)]
+    figure, grid = pyplot.subplots(
+        len(labels), 2, figsize=(11, 4.2 * len(labels)), layout="constrained", squeeze=False, width_ratios=(1, 1.1)
+    )
+    for axes, which in zip(grid, labels, strict=True):
+        rows = Rows(finished, which)
+        _trade_off(axes[0], rows)
+        _accuracies(axes[1], rows)
+    paths = [folder / "compare.png", folder / "compare.svg"]
+    for path in paths:
+        figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+    return paths
+
+
+def _trade_off(axes: Axes, rows: Rows) -> None:
+    run = next(iter(rows.by_method.values()))[0][0]
+    i = min(range(len(run.radii)), key=lambda i: abs(run.radii[i] - run.rho))
+    for method in rows.by_method:
+        points = [(x.train_loss, x.sharpness[i]) for _, x in rows.by_method[method] if x.sharpness and x.train_loss]
+        if not points:
+            continue
+        losses, sharpness = zip(*points, strict=True)
+        axes.scatter(losses, sharpness, s=14, alpha=0.35, linewidths=0, **STYLES[method])
+        mean = (sum(losses) / len(losses), sum(sharpness) / len(sharpness))
+        axes.scatter(*mean, s=70, edgecolors="white", label=METHODS[method].label, zorder=3, **STYLES[method])
+    axes.set(xlabel="training loss", ylabel=f"125-sharpness at r = {run.radii[i]:g}", title=_title(rows))
+    axes.legend(fontsize=8, framealpha=0.8)
+    axes.margins(0.08)
+
+
+def _accuracies(axes: Axes, rows: Rows) -> None:
+    methods = list(rows.by_method)
+    for height, method in enumerate(methods):
+        values = rows.values(method, _accuracy)
+        axes.scatter(values, [height] * len(values), s=14, alpha=0.35, linewidths=0, **STYLES[method])
+        axes.scatter(sum(values) / len(values), height, s=70, edgecolors="white", zorder=3, **STYLES[method])
+    equal = rows.equal_cost()
+    names = [METHODS[m].label + (" =" if m in equal else "") for m in methods]
+    axes.set_yticks(range(len(methods)), names)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.set(xlabel="test accuracy (%)", title="each seed and the mean; = same gradient budget as Lookbehind")
+    axes.title.set_fontsize(9)
+
+
+def _accuracy(result: Result) -> float:
+    return result.test_accuracy
+
+
+def _title(rows: Rows) -> str:
+    return "40 % of training labels drawn anew" if rows.labels == "noisy" else "clean labels"

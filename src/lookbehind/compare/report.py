@@ -1,0 +1,238 @@
+"""From finished runs to tables, paired differences, one honest sentence, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+from rich import box
+from rich.table import Table
+from scipy import stats
+
+from lookbehind.compare.runs import METHODS, Labels, Result, Run
+
+Finished = Sequence[tuple[Run, Result]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference over seeds, with its 95 % t interval (absent for a single seed)."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+    @property
+    def shows(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    def __str__(self) -> str:
+        interval = "" if self.low is None else f"  [{self.low:+.2f}, {self.high:+.2f}]"
+        return f"{self.mean:+.2f}{interval}"
+
+
+def paired(values: Sequence[float], others: Sequence[float]) -> Difference:
+    """Return the mean of the differences of pairs, and the 95 % interval by Student's t.
+
+    Example:
+        >>> print(paired([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]))
+        +2.00  [-0.48, +4.48]
+
+    """
+    differences = [a - b for a, b in zip(values, others, strict=True)]
+    n = len(differences)
+    mean = sum(differences) / n
+    if n < 2:
+        return Difference(mean, None, None, n)
+    error = sqrt(sum((d - mean) ** 2 for d in differences) / (n - 1) / n)
+    margin = float(stats.t.ppf(0.975, n - 1)) * error
+    return Difference(mean, mean - margin, mean + margin, n)
+
+
+class Rows:
+    """The finished runs of one label setting, by method."""
+
+    def __init__(self, finished: Finished, labels: Labels) -> None:
+        self.labels = labels
+        self.by_method = {
+            method: runs
+            for method in METHODS
+            if (runs := sorted(((r, x) for r, x in finished if (r.method, r.labels) == (method, labels)), key=_seed))
+        }
+
+    def values(self, method: str, pick: Callable[[Result], float | None]) -> list[float]:
+        """Return one number for each seed, leaving out what diverged runs do not have."""
+        return [value for _, result in self.by_method[method] if (value := pick(result)) is not None]
+
+    def against(self, method: str, other: str) -> Difference:
+        """Return the paired difference of test accuracies, over the seeds that both have."""
+        one = {run.seed: result.test_accuracy for run, result in self.by_method[method]}
+        two = {run.seed: result.test_accuracy for run, result in self.by_method[other]}
+        seeds = sorted(one.keys() & two.keys())
+        return paired([one[s] for s in seeds], [two[s] for s in seeds])
+
+    def budget(self) -> int | None:
+        """Return Lookbehind's gradient evaluations, the budget at which methods are compared."""
+        for method in ("lookbehind", "lookbehind-adaptive"):
+            if method in self.by_method:
+                return self.by_method[method][0][1].gradients
+        return None
+
+    def equal_cost(self) -> list[str]:
+        """Return the methods that spent Lookbehind's budget, to 2 %, best test accuracy first."""
+        budget = self.budget()
+        if budget is None:
+            return []
+        equal = [m for m, runs in self.by_method.items() if abs(runs[0][1].gradients - budget) <= 0.02 * budget]
+        return sorted(equal, key=lambda m: -_mean(self.values(m, _accuracy)))
+
+
+def _seed(pair: tuple[Run, Result]) -> int:
+    return pair[0].seed
+
+
+def _accuracy(result: Result) -> float:
+    return result.test_accuracy
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Write mean ± sample standard deviation (ddof = 1), or that there is nothing to write.
+
+    Example:
+        >>> spread([1.0, 2.0, 3.0])
+        '2.00 ± 1.00'
+
+    """
+    if not values:
+        return "diverged"
+    mean = _mean(values)
+    if len(values) == 1:
+        return f"{mean:.{digits}f}"
+    std = sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    return f"{mean:.{digits}f} ± {std:.{digits}f}"
+
+
+def describe(labels: Labels, run: Run, seeds: int) -> str:
+    """Return a table's title: the setting."""
+    noise = "40 % of training labels drawn anew" if labels == "noisy" else "clean labels"
+    return (
+        f"Digits, {noise} · {seeds} seed{'s' * (seeds > 1)} · {run.epochs} epochs · "
+        f"ρ {run.rho:g}, k {run.k}, α {run.alpha:g} for all, not tuned"
+    )
+
+
+def table(rows: Rows) -> Table:
+    """Return the table of one label setting."""
+    methods = rows.by_method
+    first = next(iter(methods.values()))
+    equal = rows.equal_cost()
+    result = Table(title=describe(rows.labels, first[0][0], max(map(len, methods.values()))), box=box.SIMPLE_HEAD)
+    result.add_column("method", no_wrap=True)
+    radii = [f"sharpness\nr = {r:g}" for r in first[0][0].radii]
+    for name in ("test\naccuracy %", "with noisy\nweights %", "training\nloss", *radii, "gradients", "seconds"):
+        result.add_column(name, justify="right", no_wrap=True)
+    was_control = False
+    for method, runs in methods.items():
+        if METHODS[method].control and not was_control:
+            result.add_section()
+            was_control = True
+        sharpness = [
+            spread(rows.values(method, lambda x, i=i: x.sharpness[i] if x.sharpness else None), 3)  # type: ignore[misc]
+            for i in range(len(radii))
+        ]
+        result.add_row(
+            METHODS[method].label,
+            spread(rows.values(method, _accuracy)),
+            spread(rows.values(method, lambda x: x.noisy_accuracy)),
+            spread(rows.values(method, lambda x: x.train_loss), 3),
+            *sharpness,
+            f"{runs[0][1].gradients:,}" + (" =" if method in equal else ""),
+            f"{_mean([x.seconds for _, x in runs]):.1f}",
+        )
+    result.caption = (
+        "mean ± standard deviation over seeds; = marks Lookbehind's cost; rows below the line are controls; training loss "
+        "and 125-sharpness (eq. 5, one step) on the training labels in eval mode; noisy weights: σ 0.4, batch norm "
+        "re-estimated"
+    )
+    return result
+
+
+def differences(rows: Rows) -> Table | None:
+    """Return the table of paired differences against SAM and, at equal cost, against the longer SAM."""
+    others = [other for other in ("sam", "sam-longer") if other in rows.by_method]
+    if not others:
+        return None
+    result = Table(title="Test accuracy, paired over seeds: difference [95 % interval]", box=box.SIMPLE_HEAD)
+    result.add_column("method", no_wrap=True)
+    for other in others:
+        result.add_column(f"− {METHODS[other].label}", justify="right", no_wrap=True)
+    for method in rows.by_method:
+        cells = ["" if method == other else str(rows.against(method, other)) for other in others]
+        result.add_row(METHODS[method].label, *cells)
+    return result
+
+
+def verdict(rows: Rows) -> str:
+    """Return one sentence that says who wins at equal cost, and whether these seeds can show it.
+
+    "Can show" means that the 95 % interval of the paired difference to every rival excludes zero. The intervals are not
+    corrected for the number of rivals.
+    """
+    where = "With noisy labels" if rows.labels == "noisy" else "With clean labels"
+    equal = rows.equal_cost()
+    if len(equal) < 2:
+        return f"{where}: nothing to compare at equal cost; add --methods such as lookbehind, sam-longer, sgd-longer."
+    best, rivals = equal[0], equal[1:]
+    open_ = [m for m in rivals if not rows.against(best, m).shows]
+    names = [METHODS[m].label for m in open_]
+    accuracy = _mean(rows.values(best, _accuracy))
+    sentence = f"{where}, at {rows.budget():,} gradients each, {METHODS[best].label} is best ({accuracy:.2f} %)"
+    if not names:
+        return f"{sentence}, and these seeds show it against all {len(rivals)} rivals."
+    if len(names) == len(rivals):
+        return f"{sentence}, but these seeds can show no difference to any of its {len(rivals)} rivals."
+    return f"{sentence}; these seeds can show no difference to {', '.join(names)}."
+
+
+def to_json(finished: Finished) -> str:
+    """Return all settings and results, with the verdicts."""
+    labels = sorted({run.labels for run, _ in finished}, reverse=True)
+    content = {
+        "verdicts": {which: verdict(Rows(finished, which)) for which in labels},
+        "runs": [
+            {"run": run.model_dump(mode="json"), "result": result.model_dump(mode="json")} for run, result in finished
+        ],
+    }
+    return json.dumps(content, indent=1)
+
+
+def to_csv(finished: Finished) -> str:
+    """Return one line for each run."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    radii = finished[0][0].radii
+    kept = ("method", "labels", "seed", "rho", "k", "alpha", "epochs")
+    numbers = (
+        "test_accuracy",
+        "validation_accuracy",
+        "noisy_accuracy",
+        "train_loss",
+        "gradients",
+        "seconds",
+        "diverged",
+    )
+    writer.writerow([*kept, *numbers, *(f"sharpness_{r:g}" for r in radii)])
+    for run, result in finished:
+        sharpness = result.sharpness or [""] * len(radii)
+        writer.writerow([*(getattr(run, n) for n in kept), *(getattr(result, n) for n in numbers), *sharpness])
+    return text.getvalue()
