@@ -66,7 +66,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 def compare(
     methods: tuple[MethodName, ...] = (),
     labels: Literal["noisy", "clean", "both"] = "both",
-    seeds: int = 3,
+    seeds: int = 4,
     rho: float = 0.2,
     k: int = 2,
     alpha: float = 0.8,

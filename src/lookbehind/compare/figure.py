@@ -33,12 +33,19 @@ def draw(finished: Finished, folder: Path) -> list[Path]:
     """Draw one row of two panels for each label setting; write compare.png and compare.svg."""
     labels: list[Labels] = [which for which in ("noisy", "clean") if any(run.labels == which for run, _ in finished)]
     figure, grid = pyplot.subplots(
-        len(labels), 2, figsize=(11, 4.2 * len(labels)), layout="constrained", squeeze=False, width_ratios=(1, 1.1)
+        len(labels),
+        2,
+        figsize=(11, 3.8 * len(labels) + 0.9),
+        layout="constrained",
+        squeeze=False,
+        width_ratios=(1, 1.1),
     )
     for axes, which in zip(grid, labels, strict=True):
         rows = Rows(finished, which)
         _trade_off(axes[0], rows)
         _accuracies(axes[1], rows)
+    handles, names = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     paths = [folder / "compare.png", folder / "compare.svg"]
     for path in paths:
         figure.savefig(path, dpi=150)
@@ -58,7 +65,8 @@ def _trade_off(axes: Axes, rows: Rows) -> None:
         mean = (sum(losses) / len(losses), sum(sharpness) / len(sharpness))
         axes.scatter(*mean, s=70, edgecolors="white", label=METHODS[method].label, zorder=3, **STYLES[method])
     axes.set(xlabel="training loss", ylabel=f"125-sharpness at r = {run.radii[i]:g}", title=_title(rows))
-    axes.legend(fontsize=8, framealpha=0.8)
+    axes.set_yscale("log")
+    axes.grid(alpha=0.3)
     axes.margins(0.08)
 
 
@@ -73,8 +81,7 @@ def _accuracies(axes: Axes, rows: Rows) -> None:
     axes.set_yticks(range(len(methods)), names)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
-    axes.set(xlabel="test accuracy (%)", title="each seed and the mean; = same gradient budget as Lookbehind")
-    axes.title.set_fontsize(9)
+    axes.set(xlabel="test accuracy (%), each seed and the mean", title="= marks Lookbehind's gradient budget")
 
 
 def _accuracy(result: Result) -> float:

@@ -160,9 +160,9 @@ def table(rows: Rows) -> Table:
             f"{_mean([x.seconds for _, x in runs]):.1f}",
         )
     result.caption = (
-        "mean ± standard deviation over seeds; = marks Lookbehind's cost; rows below the line are controls; training loss "
-        "and 125-sharpness (eq. 5, one step) on the training labels in eval mode; noisy weights: σ 0.4, batch norm "
-        "re-estimated"
+        "mean ± standard deviation over seeds; = marks Lookbehind's cost; rows below the line are controls; training "
+        "loss and 125-sharpness (eq. 5, one step) on the training labels in eval mode; noisy weights: σ 0.4, "
+        "batch norm re-estimated"
     )
     return result
 

@@ -116,23 +116,24 @@ def _epochs(run: Run) -> int:
 
 
 def _optimizer(run: Run, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """Return the method's optimizer; batch-norm statistics follow unperturbed passes, for all methods alike."""
     lr = run.lr * run.alpha * run.k if run.method == "sam-rate" else run.lr
     base = torch.optim.SGD(model.parameters(), lr=lr, momentum=run.momentum, weight_decay=run.weight_decay)
     match run.method:
         case "sgd" | "sgd-longer":
             return base
         case "sam" | "sam-rate" | "sam-longer":
-            return SAM(base, rho=run.rho)
+            return SAM(base, rho=run.rho, model=model)
         case "sam-radius":
-            return SAM(base, rho=run.k * run.rho)
+            return SAM(base, rho=run.k * run.rho, model=model)
         case "multistep":
-            return MultistepSAM(base, rho=run.rho, k=run.k)
+            return MultistepSAM(base, rho=run.rho, k=run.k, model=model)
         case "lookahead":
-            return Lookahead(SAM(base, rho=run.rho), k=run.k, alpha=run.alpha)
+            return Lookahead(SAM(base, rho=run.rho, model=model), k=run.k, alpha=run.alpha)
         case "lookbehind":
-            return Lookbehind(base, rho=run.rho, k=run.k, alpha=run.alpha)
+            return Lookbehind(base, rho=run.rho, k=run.k, alpha=run.alpha, model=model)
         case "lookbehind-adaptive":
-            return Lookbehind(base, rho=run.rho, k=run.k, alpha="adaptive")
+            return Lookbehind(base, rho=run.rho, k=run.k, alpha="adaptive", model=model)
     raise ValueError(f"method is {run.method!r}; allowed are {', '.join(METHODS)}")
 
 

@@ -69,7 +69,7 @@ def m_sharpness(
     unweighted.
 
     With one step the maximum is approximated as SAM does, by ε = r g / ‖g‖: the paper's way. Such a value is a lower
-    bound of the maximum and can be negative. With more steps, ε climbs by 2r/steps along the steepest direction at the
+    bound of the maximum and can be negative. With more steps, ε climbs by 2r/steps, or r/10 if that is more, along the steepest direction at the
     perturbed point (ASAM's ball keeps the shape that it has at φ), is projected back into the ball whenever it leaves
     it, and the best of all points counts (ε = 0 among them, so it is never negative).
 
@@ -158,7 +158,7 @@ class _Climb:
         return best - self.loss
 
     def _several(self, radius: float, steps: int) -> Tensor:
-        size = 2 * radius / steps
+        size = radius * max(2 / steps, 0.1)
         best, direction = self.loss, self.first
         epsilon = [torch.zeros_like(d) for d in self.first]
         for step in range(1, steps + 1):

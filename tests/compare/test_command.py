@@ -1,0 +1,119 @@
+"""The command as a user types it: results, resuming, mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "lookbehind.cli"]
+SMALL = ["compare", "--quick", "--labels", "noisy", "--methods", "sgd", "sam", "lookbehind", "--radius", "0.1", "0.2"]
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120, **options)
+
+
+def test_results_and_reuse(tmp_path: Path) -> None:
+    first = run(*SMALL, "--output", str(tmp_path / "out"))
+    assert first.returncode == 0, first.stderr
+    for words in ("Lookbehind-SAM", "1 seed", "6 epochs", "sharpness", "With noisy labels", "3/3"):
+        assert words in first.stdout
+    assert "\x1b" not in first.stdout  # no terminal: plain text
+    names = {"compare.txt", "compare.json", "compare.csv", "compare.png", "compare.svg", "runs"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names
+    assert (tmp_path / "out" / "compare.png").read_bytes().startswith(b"\x89PNG")
+    numbers = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert {r["run"]["method"]: r["result"]["gradients"] for r in numbers["runs"]} == {
+        "sgd": 96, "sam": 192, "lookbehind": 288}  # fmt: skip
+
+    # One file is damaged, one belongs to nobody: the first is done again, the second is left alone.
+    runs = tmp_path / "out" / "runs"
+    damaged = sorted(runs.iterdir())[0]
+    damaged.write_text("nonsense")
+    (runs / "note.txt").write_text("mine")
+    second = run(*SMALL, "--output", str(tmp_path / "out"))
+    assert second.returncode == 0, second.stderr
+    assert "2 of 3 runs are in" in second.stdout
+    assert f"{damaged.name} is not used" in second.stdout.replace("\n", "")
+    assert (runs / "note.txt").read_text() == "mine"
+    again = json.loads((tmp_path / "out" / "compare.json").read_text())
+    for a, b in zip(numbers["runs"], again["runs"], strict=True):
+        a["result"]["seconds"] = b["result"]["seconds"] = 0
+        assert a == b
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_command_continues(tmp_path: Path, how: signal.Signals) -> None:
+    arguments = [*COMMAND, *SMALL, "--output", str(tmp_path)]
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    runs = tmp_path / "runs"
+    deadline = time.monotonic() + 60
+    while not (runs.exists() and list(runs.glob("*.json"))):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, how)
+    _, errors = process.communicate(timeout=30)
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert errors.strip() == "lookbehind: interrupted; finished runs are kept, and the same command continues"
+    kept = {p.name: p.read_text() for p in runs.glob("*.json")}
+    assert len(kept) >= 1
+    after = run(*SMALL, "--output", str(tmp_path))
+    assert after.returncode == 0, after.stderr
+    assert f"{len(kept)} of 3 runs are in" in after.stdout
+    assert all((runs / name).read_text() == text for name, text in kept.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--rho", "-1"], "--rho is -1.0; a finite number of at least 0 is needed"),
+        (["--alpha", "1.5"], "--alpha is 1.5; a number greater than 0 and at most 1 is needed"),
+        (["--k", "0"], "--k is 0; a whole number of at least 1 is needed"),
+        (["--seeds", "0"], "--seeds is 0"),
+        (["--radius", "0.1", "nan"], "--radius is nan"),
+        (["--device", "abacus"], "--device is 'abacus', which cannot be used here"),
+        (["--output", "/dev/null/x"], "/dev/null/x/runs cannot be written (Not a directory)"),
+    ],
+)
+def test_mistakes(arguments: list[str], words: str) -> None:
+    done = run("compare", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("lookbehind: ")
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [["compare", "--methods", "adam"], ["compare", "--k", "two"], ["nonsense"]])
+def test_mistakes_that_the_parser_finds(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert arguments[-1] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_and_version() -> None:
+    assert run("--version").stdout.startswith("lookbehind 0.")
+    for arguments in (["--help"], ["compare", "--help"], []):
+        done = run(*arguments)
+        assert done.returncode == 0
+        assert "compare" in done.stdout
+
+
+def test_a_missing_extra_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "tyro").mkdir()
+    (tmp_path / "tyro" / "__init__.py").write_text("raise ImportError")
+    done = run("compare", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 2
+    assert done.stderr == "lookbehind: the command line needs the extra 'lab': pip install 'lookbehind[lab]'\n"
