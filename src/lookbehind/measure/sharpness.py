@@ -69,9 +69,9 @@ def m_sharpness(
     unweighted.
 
     With one step the maximum is approximated as SAM does, by ε = r g / ‖g‖: the paper's way. Such a value is a lower
-    bound of the maximum and can be negative. With more steps, ε climbs by 2r/steps, or r/10 if that is more, along the steepest direction at the
-    perturbed point (ASAM's ball keeps the shape that it has at φ), is projected back into the ball whenever it leaves
-    it, and the best of all points counts (ε = 0 among them, so it is never negative).
+    bound of the maximum and can be negative. With more steps, ε climbs by 2r/steps, or r/10 if that is more, along the
+    steepest direction at the perturbed point (ASAM's ball keeps the shape that it has at φ). It is projected back into
+    the ball whenever it leaves it, and the best of all points counts (ε = 0 among them, so it is never negative).
 
     Costs 1 gradient and one evaluation a radius for each minibatch; with several steps, steps − 1 gradients and steps
     evaluations for each radius beside the first gradient. The model comes back as it was.
