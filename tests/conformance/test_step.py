@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from torch import Tensor
@@ -190,6 +192,7 @@ def test_the_synchronisation_counter_counts() -> None:
 
 def _memory(action) -> tuple[int, int]:
     """Return the bytes that an action holds in the end, and at its peak, counted by the profiler."""
+    gc.collect()  # so that nothing of another test is freed meanwhile
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         action()
     changes = [e.nbytes() for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]

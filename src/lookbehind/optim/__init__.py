@@ -1,6 +1,6 @@
 """Sharpness-aware optimizers around any ``torch.optim`` optimizer. Needs nothing but torch."""
 
-from lookbehind.optim._wrapper import NonfiniteGradientError
+from lookbehind.optim._passes import NonfiniteGradientError
 from lookbehind.optim.lookahead import Lookahead
 from lookbehind.optim.lookbehind import Lookbehind
 from lookbehind.optim.multistep import MultistepSAM

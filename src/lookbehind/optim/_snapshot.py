@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
 
+from lookbehind.optim._rng import random_state, set_random_state
 from lookbehind.optim._tensors import copy_
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class Snapshot:
         self.kept = [buffer.clone() for buffer in self.statistics]
         self.entries = [{key: group[key] for key in optimizer._entries} for group in optimizer.param_groups]
         self.base = copy.deepcopy(optimizer.base.state_dict()) if full else None
-        self.rng = torch.get_rng_state() if optimizer.rollback == "full" else None
+        devices = [p.device for p in self.weights]
+        self.rng = random_state(devices) if optimizer.rollback == "full" else None
 
     @without_grad
     def restore(self) -> None:
@@ -61,7 +63,7 @@ class Snapshot:
         for group, entries in zip(self.optimizer.param_groups, self.entries, strict=True):
             group.update(entries)
         if self.rng is not None:
-            torch.set_rng_state(self.rng)
+            set_random_state(self.rng)
 
 
 def uninterrupted(action: Callable[[], None]) -> None:

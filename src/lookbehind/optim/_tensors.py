@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from lookbehind.optim._processes import shard, whole
+
 
 def as_real(tensors: Iterable[Tensor]) -> list[Tensor]:
     """View complex tensors as pairs of reals, as torch's own optimizers do; leave the others as they are."""
@@ -22,12 +24,13 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 def copy_(targets: list[Tensor], sources: list[Tensor]) -> None:
     """Targets ← sources. The tensors stay where they are in memory."""
     if targets:
-        torch._foreach_copy_(targets, sources)
+        torch._foreach_copy_(shard(targets), shard(sources))
 
 
 def exchange_(a: list[Tensor], b: list[Tensor]) -> None:
     """A ↔ b, by copy."""
     if a:
+        a, b = shard(a), shard(b)
         kept = [t.clone() for t in a]
         torch._foreach_copy_(a, b)
         torch._foreach_copy_(b, kept)
@@ -36,13 +39,14 @@ def exchange_(a: list[Tensor], b: list[Tensor]) -> None:
 def add_(targets: list[Tensor], terms: list[Tensor], factor: float = 1.0) -> None:
     """Targets ← targets + factor · terms."""
     if targets:
-        torch._foreach_add_(targets, terms, alpha=factor)
+        torch._foreach_add_(shard(targets), shard(terms), alpha=factor)
 
 
 def lerp_(targets: list[Tensor], ends: list[Tensor], weight: float | list[Tensor]) -> None:
     """Targets ← targets + weight · (ends − targets), with one weight for all or a 0-dim tensor for each."""
     if not targets:
         return
+    targets, ends = shard(targets), shard(ends)
     if isinstance(weight, float):
         torch._foreach_lerp_(targets, ends, weight)
     else:
@@ -57,14 +61,13 @@ def norm(tensors: list[Tensor]) -> Tensor:
     for t in tensors:
         by_width[wide(t.dtype)].append(t)
     norms: list[Tensor] = [n for dtype, group in by_width.items() for n in torch._foreach_norm(group, 2, dtype=dtype)]
-    total: Tensor = torch.linalg.vector_norm(torch.stack([n.to(tensors[0].device) for n in norms]))
-    return total
+    return whole(torch.linalg.vector_norm(torch.stack([n.to(tensors[0].device) for n in norms])))
 
 
 def dots(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
     """⟨aⱼ, bⱼ⟩ of each pair, in float32 or wider."""
     pairs = zip(as_real(a), as_real(b), strict=True)
-    return [(x.to(wide(x.dtype)) * y.to(wide(y.dtype))).sum() for x, y in pairs]
+    return [whole((x.to(wide(x.dtype)) * y.to(wide(y.dtype))).sum()) for x, y in pairs]
 
 
 def unit(tensors: list[Tensor], length: Tensor) -> list[Tensor]:

@@ -6,8 +6,8 @@ so schedulers, checkpoints and hooks see one optimizer. An algorithm fills in on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,15 +15,13 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
 from lookbehind.optim._arguments import choice
+from lookbehind.optim._passes import Closure, Face, NonfiniteGradientError, Passes
 from lookbehind.optim._snapshot import Snapshot, uninterrupted, without_grad
-from lookbehind.optim._tensors import copy_
 
-Closure = Callable[[], Any]
+if TYPE_CHECKING:
+    from torch.amp.grad_scaler import GradScaler
+
 Group = dict[str, Any]
-
-
-class NonfiniteGradientError(FloatingPointError):
-    """A gradient had an infinite or NaN entry while ``nonfinite`` was "skip" or "raise"."""
 
 
 class Wrapper(Optimizer):
@@ -39,6 +37,8 @@ class Wrapper(Optimizer):
     """
 
     needs_closure = True
+    base_moves_last = False  # whether the base optimizer moves only when all gradients of a step are known
+    last_step_skipped = False
 
     def __init__(
         self,
@@ -61,7 +61,8 @@ class Wrapper(Optimizer):
         self._keys = {name: _free_key(name, type(self).__name__, base.defaults) for name in entries}
         self._entries = {self._keys[name]: value for name, value in entries.items()} | {"skipped_steps": 0}
         self._scratch: dict[str, dict[Tensor, Tensor]] = {}
-        self._loss: Any = None
+        self._faces: list[Face] = []
+        self._failed_faces: list[Face] = []
         # Not Optimizer.__init__: it would make groups and state of its own, and these are the base's.
         super().__setstate__({"defaults": {**base.defaults, **self._entries}})
         for group in self.param_groups:
@@ -153,19 +154,22 @@ class Wrapper(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what deepcopy and pickle keep: all but hooks, a scheduler's hold on ``step``, and scratch tensors."""
-        dropped = ("step", "_parts", "_weights")
+        dropped = ("step", "_parts", "_weights", "_passes")
         state = {k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")}
-        return state | {"_scratch": {}, "_loss": None}
+        return state | {"_scratch": {}, "_faces": [], "_failed_faces": []}
 
     # --- one step ----------------------------------------------------------------------------------------------
 
     @without_grad
-    def step(self, closure: Any = None) -> Any:
+    def step(self, closure: Any = None, *, grad_scaler: GradScaler | None = None) -> Any:
         """Do one step of the algorithm.
 
         Args:
             closure: an ordinary closure: zero the gradients, run forward and backward, return the loss. It is called
                 first at the unperturbed weights, then as often as the algorithm needs.
+            grad_scaler: the ``torch.amp.GradScaler`` whose ``scale(loss).backward()`` the closure calls. Every pass is
+                unscaled and checked; if one overflows, the step is skipped as if it had not been, and
+                ``grad_scaler.update()``, which remains the caller's, shrinks the scale.
 
         Returns:
             The loss at the unperturbed weights.
@@ -179,17 +183,25 @@ class Wrapper(Optimizer):
         if closure is None and self._is_probe():
             return self.base.step()
         closures = self._closures(closure)
+        self._passes = passes = Passes(grad_scaler)
         before = self._snapshot()
-        self._loss = None
+        self.last_step_skipped = False
         try:
             self._update(closures, before.copies)
-            return self._loss
+            return passes.loss
         except BaseException as error:
             uninterrupted(before.restore)
-            if not (isinstance(error, NonfiniteGradientError) and self.nonfinite == "skip"):
+            overflow = isinstance(error, NonfiniteGradientError)
+            if not (overflow and (self.nonfinite == "skip" or passes.scaler is not None)):
+                # A GradScaler remembers the faces until its next update, so a retry needs others; these stay alive,
+                # lest their identities are given away again.
+                self._failed_faces += self._faces
+                self._faces = []
                 raise
-            self._set("skipped_steps", self.skipped_steps + 1)
-            return self._loss
+            self.last_step_skipped = True
+            if passes.scaler is None:
+                self._set("skipped_steps", self.skipped_steps + 1)
+            return passes.loss
 
     def _update(self, closures: Sequence[Closure], slow: list[Tensor]) -> None:
         """Do what the algorithm does in one step.
@@ -220,8 +232,9 @@ class Wrapper(Optimizer):
             for group in self.param_groups
         ]
         self._weights = [p for _, weights in self._parts for p in weights]
-        # With "skip" training goes on as if nothing had been, so the base optimizer must not remember the step either.
-        full = self.rollback == "full" or self.nonfinite == "skip"
+        # After a skip training goes on as if nothing had been, so the base optimizer must not remember the step either.
+        skipping = self.nonfinite == "skip" or self._passes.scaler is not None
+        full = self.rollback == "full" or (skipping and not self.base_moves_last)
         return Snapshot(self, full=full)
 
     def _like(self, name: str, tensors: list[Tensor]) -> list[Tensor]:
@@ -233,41 +246,20 @@ class Wrapper(Optimizer):
                 held[t] = torch.empty_like(t, requires_grad=False)
         return [held[t] for t in tensors]
 
-    def _gradient(self, closure: Closure, *, perturbed: bool) -> Any:
+    def _gradient(self, closure: Closure, *, perturbed: bool, local: bool = False) -> Any:
         """Leave the gradient at the weights that the model holds in ``.grad``; return the loss."""
-        statistics = self._statistics() if perturbed else []
-        kept = [buffer.clone() for buffer in statistics]
-        try:
-            with torch.enable_grad():
-                loss = closure()
-        finally:
-            copy_(statistics, kept)
-        if self._loss is None:
-            self._loss = loss.detach() if isinstance(loss, Tensor) else loss
-        self._check_gradients()
-        return loss
+        return self._passes.gradient(self, closure, perturbed=perturbed, local=local)
 
     def _statistics(self) -> list[Tensor]:
         """Return the running statistics of the model's normalisation layers."""
         modules = self.model.modules() if self.model is not None else ()
         return [buffer for module in modules if isinstance(module, _NormBase) for buffer in module.buffers(False)]
 
-    def _check_gradients(self) -> None:
-        held = [p for p in self._weights if p.grad is not None]
-        for p in held:
-            if p.grad.layout is not torch.strided:
-                raise TypeError(
-                    f"the gradient of {self._name(p)} is {p.grad.layout}; {type(self).__name__} needs dense gradients: "
-                    "build the layer with sparse=False, or give its parameters to another optimizer"
-                )
-        if self.nonfinite == "propagate" or not held:
-            return
-        finite = [p.grad.isfinite().all() for p in held]
-        if not torch.stack([f.to(finite[0].device) for f in finite]).all():
-            names = ", ".join(self._name(p) for p, f in zip(held, finite, strict=True) if not f)
-            raise NonfiniteGradientError(
-                f"the gradient is not finite in {names}; the weights are those of before the step"
-            )
+    def _face(self, number: int) -> Face:
+        """Return the optimizer as a ``GradScaler`` sees it in one pass."""
+        while len(self._faces) <= number:
+            self._faces.append(Face(self.base))
+        return self._faces[number]
 
     def _name(self, parameter: Tensor) -> str:
         """Return a parameter's name in the model or the base optimizer, or its place in the groups."""
@@ -283,6 +275,11 @@ class Wrapper(Optimizer):
     def _set(self, key: str, value: Any) -> None:
         for group in self.param_groups:
             group[key] = value
+
+
+def steps_by_closure(base: Optimizer) -> bool:
+    """Whether an optimizer's step needs a closure."""
+    return getattr(base, "needs_closure", False) or isinstance(base, torch.optim.LBFGS)
 
 
 def _free_key(name: str, owner: str, taken: Mapping[str, Any]) -> str:

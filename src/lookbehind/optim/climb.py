@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from lookbehind.optim._arguments import count, nonnegative
-from lookbehind.optim._tensors import add_, as_real
-from lookbehind.optim._wrapper import Closure, Wrapper
+from lookbehind.optim._arguments import choice, count, nonnegative
+from lookbehind.optim._passes import Closure
+from lookbehind.optim._processes import average_
+from lookbehind.optim._tensors import add_, as_real, copy_
+from lookbehind.optim._wrapper import Wrapper, steps_by_closure
 from lookbehind.optim.perturbation import Perturbation, perturbation_of
 
 
@@ -26,37 +28,57 @@ class Climber(Wrapper):
         rho: float,
         k: int,
         perturbation: str | Perturbation,
+        *,
         model: torch.nn.Module | None,
         nonfinite: str,
         rollback: str,
+        rng: str,
+        perturb: str,
         **entries: float,
     ) -> None:
-        if getattr(base, "needs_closure", False) or isinstance(base, torch.optim.LBFGS):
+        if steps_by_closure(base):
             raise ValueError(
                 f"base is {type(base).__name__}, whose own step needs a closure; {type(self).__name__} needs a base "
                 "that steps from a gradient, such as SGD or AdamW"
             )
         self.perturbation = perturbation_of(perturbation)
         self.k = count("k", k)
+        self.rng = choice("rng", rng, ("fresh", "shared"))
+        self.perturb = choice("perturb", perturb, ("global", "rank"))
+        if perturb == "rank" and not hasattr(model, "no_sync"):
+            raise ValueError(
+                f"perturb is 'rank', which needs model=DistributedDataParallel(...); model is {type(model).__name__}"
+            )
         super().__init__(base, {"rho": rho, **entries}, model=model, nonfinite=nonfinite, rollback=rollback)
 
     def _check(self, name: str, value: Any) -> Any:
         return nonnegative("rho", value) if name == "rho" else value
 
-    def _climb(self, closures: Sequence[Closure]) -> Iterator[int]:
+    def _climb(self, closures: Sequence[Closure], *, descents: str = "each") -> Iterator[int]:
         """Climb k times; yield i with φ'ᵢ in the model and ∇L(φ'ᵢ) in ``.grad``.
 
         With one closure, ∇L(φ'ᵢ) serves the descent from it and the next ascent: k + 1 gradients. With one closure for
         each inner step the minibatch switches, so both gradients are taken: 2k.
+
+        With ``perturb="rank"`` every process ascends by its own gradient, and only gradients that descend are averaged:
+        ``descents`` says whether that is "each" or the "last".
         """
-        switching = len(closures) > 1
+        switching, alone = len(closures) > 1, self.perturb == "rank"
         for i in range(1, self.k + 1):
             closure = closures[i - 1 if switching else 0]
             if i == 1 or switching:
-                self._gradient(closure, perturbed=i > 1)
+                self._gradient(closure, perturbed=i > 1, local=alone)
             self._ascend()
-            self._gradient(closure, perturbed=True)
-            yield i
+            ascends_again = i < self.k and not switching
+            self._gradient(closure, perturbed=True, local=alone and ascends_again)
+            if alone and ascends_again and descents == "each":
+                gradients = [p.grad for p in self._weights if p.grad is not None]
+                own = [g.clone() for g in gradients]
+                average_(gradients, self.model)
+                yield i
+                copy_(gradients, own)
+            else:
+                yield i
 
     def _ascend(self) -> None:
         """φ' ← φ' + ε, for all parameters that have a gradient."""

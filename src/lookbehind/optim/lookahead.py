@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from lookbehind.optim._arguments import count, fraction
+from lookbehind.optim._passes import Closure
 from lookbehind.optim._snapshot import Snapshot, uninterrupted, without_grad
 from lookbehind.optim._tensors import copy_, lerp_
-from lookbehind.optim._wrapper import Closure, Group, Wrapper
+from lookbehind.optim._wrapper import Group, Wrapper, steps_by_closure
 
 
 class Lookahead(Wrapper):
@@ -61,9 +63,10 @@ class Lookahead(Wrapper):
     ) -> None:
         self.k = count("k", k)
         self._slow: dict[Tensor, Tensor] = {}
-        self._view = SlowWeights(self)
+        self._fast: dict[Tensor, Tensor] = {}  # while the model holds the slow weights
         super().__init__(base, {"alpha": alpha, "cycle_step": 0}, model=None, nonfinite=nonfinite, rollback=rollback)
-        self.needs_closure = getattr(base, "needs_closure", False)
+        self.needs_closure = steps_by_closure(base)
+        self.base_moves_last = not self.needs_closure
 
     def _check(self, name: str, value: Any) -> Any:
         return fraction("alpha", value) if name == "alpha" else value
@@ -75,22 +78,21 @@ class Lookahead(Wrapper):
 
     def slow_weights(self) -> SlowWeights:
         """Return a context in which the model holds the slow weights; outside it holds the fast ones."""
-        return self._view
+        return SlowWeights(self)
 
     def _closures(self, closure: Any) -> Sequence[Closure]:
         return [] if closure is None and not self.needs_closure else super()._closures(closure)
 
     def _snapshot(self) -> Snapshot:
-        self._view.leave()
+        SlowWeights(self).leave()
         return super()._snapshot()
 
     def _update(self, closures: Sequence[Closure], start: list[Tensor]) -> None:
         slow = self._slow_of(self._weights)
         if self.cycle_step == 0:
             copy_(slow, self._weights)  # φ_{t,0} ← φ_{t-1}
-        skipped = self.skipped_steps
         self._base_step(closures)
-        if self.skipped_steps > skipped:
+        if self.last_step_skipped:
             return
         cycle_step = (self.cycle_step + 1) % self.k
         if cycle_step == 0:
@@ -99,11 +101,16 @@ class Lookahead(Wrapper):
         self._set(self.group_key("cycle_step"), cycle_step)
 
     def _base_step(self, closures: Sequence[Closure]) -> None:
+        """Let the base take a step, with gradients that have passed this optimizer's checks."""
+        if closures and self.needs_closure:
+            self.base.step(partial(self._gradient, closures[0], perturbed=False))
+            self.last_step_skipped = getattr(self.base, "last_step_skipped", False)
+            return
         if closures:
-            self.base.step(lambda: self._gradient(closures[0], perturbed=False))
+            self._gradient(closures[0], perturbed=False)
         else:
-            self._check_gradients()
-            self.base.step()
+            self._passes.check(self)
+        self.base.step()
 
     def _slow_of(self, weights: list[Tensor]) -> list[Tensor]:
         """Return the slow weights, which begin as copies of the weights."""
@@ -113,7 +120,7 @@ class Lookahead(Wrapper):
         return [self._slow[p] for p in weights]
 
     def _pack(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        if self._view.fast is not None:
+        if self._fast:
             raise RuntimeError(
                 "state_dict() was called while the model holds the slow weights, so the fast ones would be lost; "
                 "leave `with optimizer.slow_weights():` first"
@@ -152,17 +159,15 @@ class SlowWeights:
 
     def __init__(self, optimizer: Lookahead) -> None:
         self.optimizer = optimizer
-        self.weights: list[Tensor] = []
-        self.fast: list[Tensor] | None = None
 
     @without_grad
     def __enter__(self) -> None:
-        if self.fast is not None or self.optimizer.cycle_step == 0:
+        optimizer = self.optimizer
+        if optimizer._fast or optimizer.cycle_step == 0:
             return
-        self.weights = list(self.optimizer._slow)
-        self.fast = [p.detach().clone() for p in self.weights]
+        optimizer._fast = {p: p.detach().clone() for p in optimizer._slow}
         try:
-            copy_(self.weights, self.optimizer._slow_of(self.weights))
+            copy_(list(optimizer._slow), list(optimizer._slow.values()))
         except BaseException:
             self.leave()
             raise
@@ -172,13 +177,13 @@ class SlowWeights:
 
     def leave(self) -> None:
         """Give the model its fast weights back. A step does so too: Ctrl-C can skip an ``__exit__``."""
-        if self.fast is not None:
+        if self.optimizer._fast:
             uninterrupted(self._put_back)
 
     @without_grad
     def _put_back(self) -> None:
-        copy_(self.weights, self.fast or [])
-        self.fast = None
+        copy_(list(self.optimizer._fast), list(self.optimizer._fast.values()))
+        self.optimizer._fast = {}
 
 
 def _indexed(state_dict: dict[str, Any], groups: list[Group]) -> list[tuple[Any, Tensor]]:

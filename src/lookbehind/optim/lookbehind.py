@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lookbehind.optim._arguments import fraction
+from lookbehind.optim._passes import Closure
 from lookbehind.optim._tensors import add_, copy_, dots, exchange_, lerp_
-from lookbehind.optim._wrapper import Closure
 from lookbehind.optim.climb import Climber
 from lookbehind.optim.interpolation import aligned_alpha
 from lookbehind.optim.perturbation import Perturbation
@@ -45,6 +45,8 @@ class Lookbehind(Climber):
         model: as in ``SAM``.
         nonfinite: as in ``SAM``.
         rollback: as in ``SAM``.
+        rng: as in ``SAM``.
+        perturb: as in ``SAM``.
 
     Raises:
         TypeError: if ``base`` is not an optimizer, a number is not a number, or ``k`` not a whole number.
@@ -79,13 +81,26 @@ class Lookbehind(Climber):
         model: torch.nn.Module | None = None,
         nonfinite: str = "propagate",
         rollback: str = "weights",
+        rng: str = "fresh",
+        perturb: str = "global",
     ) -> None:
         if isinstance(alpha, str) and alpha not in _ADAPTIVE:
             raise ValueError(f"alpha is {alpha!r}; allowed are a number in (0, 1], 'adaptive' or 'adaptive_per_tensor'")
         self.adaptive = alpha if isinstance(alpha, str) else None
         self.alpha_star: Tensor | None = None
         entries = {} if isinstance(alpha, str) else {"alpha": alpha}
-        super().__init__(base, rho, k, perturbation, model, nonfinite, rollback, **entries)
+        super().__init__(
+            base,
+            rho,
+            k,
+            perturbation,
+            model=model,
+            nonfinite=nonfinite,
+            rollback=rollback,
+            rng=rng,
+            perturb=perturb,
+            **entries,
+        )
 
     def _check(self, name: str, value: Any) -> Any:
         return fraction("alpha", value) if name == "alpha" else super()._check(name, value)

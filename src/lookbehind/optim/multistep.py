@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lookbehind.optim._arguments import choice
+from lookbehind.optim._passes import Closure
 from lookbehind.optim._tensors import add_, copy_
-from lookbehind.optim._wrapper import Closure
 from lookbehind.optim.climb import Climber
 from lookbehind.optim.perturbation import Perturbation
 
@@ -35,6 +35,8 @@ class MultistepSAM(Climber):
         model: as in ``SAM``.
         nonfinite: as in ``SAM``.
         rollback: as in ``SAM``.
+        rng: as in ``SAM``.
+        perturb: as in ``SAM``.
 
     Raises:
         TypeError: if ``base`` is not an optimizer, ``rho`` not a number or ``k`` not a whole number.
@@ -48,6 +50,8 @@ class MultistepSAM(Climber):
 
     """
 
+    base_moves_last = True
+
     def __init__(
         self,
         base: Optimizer,
@@ -59,13 +63,25 @@ class MultistepSAM(Climber):
         model: torch.nn.Module | None = None,
         nonfinite: str = "propagate",
         rollback: str = "weights",
+        rng: str = "fresh",
+        perturb: str = "global",
     ) -> None:
         self.gather = choice("gather", gather, ("last", "mean"))
-        super().__init__(base, rho, k, perturbation, model, nonfinite, rollback)
+        super().__init__(
+            base,
+            rho,
+            k,
+            perturbation,
+            model=model,
+            nonfinite=nonfinite,
+            rollback=rollback,
+            rng=rng,
+            perturb=perturb,
+        )
 
     def _update(self, closures: Sequence[Closure], slow: list[Tensor]) -> None:
         total = _Sum(self._like("total", self._weights)) if self.gather == "mean" else None
-        for _ in self._climb(closures):
+        for _ in self._climb(closures, descents="last" if total is None else "each"):
             if total is not None:
                 total.add(self._weights)
         if total is not None:

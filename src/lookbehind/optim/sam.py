@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lookbehind.optim._passes import Closure
 from lookbehind.optim._tensors import copy_
-from lookbehind.optim._wrapper import Closure
 from lookbehind.optim.climb import Climber
 from lookbehind.optim.perturbation import Perturbation
 
@@ -35,7 +35,12 @@ class SAM(Climber):
             the step and count it in ``skipped_steps``, or "raise" ``NonfiniteGradientError``. The latter two wait for
             the device once a gradient, and keep a copy of the base optimizer's state for "skip".
         rollback: what is put back when a step fails: "weights" (the default) or "full", with the base optimizer's
-            state, counters and torch's CPU random state, at the price of a copy of that state each step.
+            state, counters and torch's random state, at the price of a copy of that state each step.
+        rng: "fresh" lets dropout draw new masks in each pass, as the paper's code does (the default); "shared" lets all
+            passes of a step draw the same.
+        perturb: with ``DistributedDataParallel``, "global" is one ε from the averaged gradient (the default); "rank" is
+            each process's own ε, from the gradient of its own part of the minibatch (m-sharpness with m the part's
+            size), with fewer bytes sent. "rank" needs ``model`` to be the ``DistributedDataParallel`` module.
 
     Raises:
         TypeError: if ``base`` is not an optimizer or ``rho`` not a number.
@@ -56,6 +61,8 @@ class SAM(Climber):
 
     """
 
+    base_moves_last = True
+
     def __init__(
         self,
         base: Optimizer,
@@ -65,8 +72,20 @@ class SAM(Climber):
         model: torch.nn.Module | None = None,
         nonfinite: str = "propagate",
         rollback: str = "weights",
+        rng: str = "fresh",
+        perturb: str = "global",
     ) -> None:
-        super().__init__(base, rho, 1, perturbation, model, nonfinite, rollback)
+        super().__init__(
+            base,
+            rho,
+            1,
+            perturbation,
+            model=model,
+            nonfinite=nonfinite,
+            rollback=rollback,
+            rng=rng,
+            perturb=perturb,
+        )
 
     def _update(self, closures: Sequence[Closure], slow: list[Tensor]) -> None:
         for _ in self._climb(closures):  # ∇L(φ + ε)
