@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Literal
 
@@ -32,11 +34,23 @@ MethodName = Literal[
 class UserError(Exception):
     """A mistake that one sentence can explain."""
 
+    code = MISTAKE
+
+
+class WorkerLostError(UserError):
+    """A worker process that somebody else ended; no mistake of the user's."""
+
+    code = 1
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, 2 for a mistake, 130 for Ctrl-C."""
     # Waiting OpenMP threads that spin make a busy machine many times slower. Torch reads this when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Greek letters must not stop the command where the terminal or a pipe has no Unicode.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments in (["--version"], ["-V"]):
         print(f"lookbehind {__version__}")
@@ -45,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(arguments)
     except UserError as error:
         print(f"lookbehind: {error}", file=sys.stderr)
-        return MISTAKE
+        return error.code
     except KeyboardInterrupt:
         print("lookbehind: interrupted; finished runs are kept, and the same command continues", file=sys.stderr)
         return INTERRUPTED
@@ -96,11 +110,15 @@ def compare(
 
     """
     try:
+        from concurrent.futures.process import BrokenProcessPool
+
         from rich.console import Console
 
         from lookbehind.compare import command, runs
     except ImportError:
         raise UserError(NEEDS_LAB) from None
+    if find_spec("sklearn") is None:  # imported by the workers only, since it takes a second
+        raise UserError(NEEDS_LAB)
     _check(seeds=seeds, rho=rho, k=k, alpha=alpha, radius=radius, device=device)
     planned = runs.plan(
         [m for m in runs.METHODS if m in methods] if methods else list(runs.METHODS),
@@ -118,6 +136,11 @@ def compare(
         console = Console(width=170)
     try:
         command.compare(planned, output, console)
+    except BrokenProcessPool:
+        raise WorkerLostError(
+            "a worker process was ended from outside, perhaps for want of memory; finished runs are kept, and the same "
+            "command continues"
+        ) from None
     except OSError as error:
         place = error.filename or output
         reason = error.strerror or error
@@ -142,7 +165,7 @@ def _check(*, seeds: int, rho: float, k: int, alpha: float, radius: Sequence[flo
     if not radius:
         raise UserError("--radius is empty; at least one radius is needed, such as --radius 0.05 0.2")
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--device is {device!r}, which cannot be used here ({reason}); cpu always works") from None

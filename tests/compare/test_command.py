@@ -21,32 +21,55 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
 
 
 def test_results_and_reuse(tmp_path: Path) -> None:
-    first = run(*SMALL, "--output", str(tmp_path / "out"))
+    first = run(*SMALL, "--output", str(tmp_path / "out[/b]"))
     assert first.returncode == 0, first.stderr
     for words in ("Lookbehind-SAM", "1 seed", "6 epochs", "sharpness", "With noisy labels", "3/3"):
         assert words in first.stdout
     assert "\x1b" not in first.stdout  # no terminal: plain text
     names = {"compare.txt", "compare.json", "compare.csv", "compare.png", "compare.svg", "runs"}
-    assert {p.name for p in (tmp_path / "out").iterdir()} == names
-    assert (tmp_path / "out" / "compare.png").read_bytes().startswith(b"\x89PNG")
-    numbers = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert {p.name for p in (tmp_path / "out[/b]").iterdir()} == names
+    assert (tmp_path / "out[/b]" / "compare.png").read_bytes().startswith(b"\x89PNG")
+    numbers = json.loads((tmp_path / "out[/b]" / "compare.json").read_text())
     assert {r["run"]["method"]: r["result"]["gradients"] for r in numbers["runs"]} == {
         "sgd": 96, "sam": 192, "lookbehind": 288}  # fmt: skip
 
+    assert f"Written to {tmp_path}/out[/b]: compare.txt" in first.stdout  # not taken for markup, not wrapped
+
     # One file is damaged, one belongs to nobody: the first is done again, the second is left alone.
-    runs = tmp_path / "out" / "runs"
+    runs = tmp_path / "out[/b]" / "runs"
     damaged = sorted(runs.iterdir())[0]
     damaged.write_text("nonsense")
     (runs / "note.txt").write_text("mine")
-    second = run(*SMALL, "--output", str(tmp_path / "out"))
+    without_unicode = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    second = run(*SMALL, "--output", str(tmp_path / "out[/b]"), env=without_unicode)
     assert second.returncode == 0, second.stderr
     assert "2 of 3 runs are in" in second.stdout
-    assert f"{damaged.name} is not used" in second.stdout.replace("\n", "")
+    assert f"{damaged.name} is not used" in second.stdout
     assert (runs / "note.txt").read_text() == "mine"
-    again = json.loads((tmp_path / "out" / "compare.json").read_text())
+    again = json.loads((tmp_path / "out[/b]" / "compare.json").read_text())
     for a, b in zip(numbers["runs"], again["runs"], strict=True):
         a["result"]["seconds"] = b["result"]["seconds"] = 0
         assert a == b
+
+
+def _wait(until, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _workers(parent: int) -> list[int]:
+    """Processes of the parent's group besides it that train."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, group = (folder / "stat").read_text().rsplit(")", 1)[1].split()[:3]
+            if int(group) == parent and state != "Z" and "spawn_main" in (folder / "cmdline").read_text():
+                found.append(int(folder.name))
+        except OSError:  # it ended meanwhile
+            continue
+    return found
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
@@ -56,12 +79,17 @@ def test_an_interrupted_command_continues(tmp_path: Path, how: signal.Signals) -
         arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     runs = tmp_path / "runs"
-    deadline = time.monotonic() + 60
-    while not (runs.exists() and list(runs.glob("*.json"))):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.killpg(process.pid, how)
+    _wait(lambda: process.poll() is not None or list(runs.glob("*.json")))
+    assert process.poll() is None
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)  # as a terminal does
+    else:
+        process.kill()  # the command alone: its workers have to notice
+    try:
+        _wait(lambda: not _workers(process.pid), seconds=15)
+    finally:
+        for worker in _workers(process.pid):
+            os.kill(worker, signal.SIGKILL)
     _, errors = process.communicate(timeout=30)
     if how == signal.SIGINT:
         assert process.returncode == 130
@@ -74,6 +102,29 @@ def test_an_interrupted_command_continues(tmp_path: Path, how: signal.Signals) -
     assert all((runs / name).read_text() == text for name, text in kept.items())
 
 
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks processes up in /proc")
+def test_ctrl_c_while_workers_start_and_a_worker_that_is_killed(tmp_path: Path) -> None:
+    for how, code, words in (("ctrl-c", 130, "interrupted"), ("worker", 1, "a worker process was ended from outside")):
+        process = subprocess.Popen(
+            [*COMMAND, *SMALL, "--output", str(tmp_path / how)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        _wait(lambda p=process: _workers(p.pid))
+        if how == "ctrl-c":
+            time.sleep(0.1)  # the new process is importing
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            _wait(lambda: list((tmp_path / "worker" / "runs").glob("*.json")))
+            os.kill(_workers(process.pid)[0], signal.SIGKILL)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == code
+        assert errors.startswith(f"lookbehind: {words}")
+        assert len(errors.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -83,6 +134,7 @@ def test_an_interrupted_command_continues(tmp_path: Path, how: signal.Signals) -
         (["--seeds", "0"], "--seeds is 0"),
         (["--radius", "0.1", "nan"], "--radius is nan"),
         (["--device", "abacus"], "--device is 'abacus', which cannot be used here"),
+        (["--device", "meta"], "--device is 'meta', which cannot be used here"),
         (["--output", "/dev/null/x"], "/dev/null/x/runs cannot be written (Not a directory)"),
     ],
 )

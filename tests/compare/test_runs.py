@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
+from rich.console import Console
 from scipy import stats
 
 from lookbehind.compare import METHODS, Run, Store, plan
-from lookbehind.compare.report import Rows, paired, to_csv, verdict
+from lookbehind.compare.figure import _trade_off
+from lookbehind.compare.report import Rows, differences, paired, table, to_csv, verdict
 from lookbehind.compare.runs import Result, execute, gradients_of
 
 
@@ -66,7 +70,53 @@ def test_methods_share_split_and_initial_weights() -> None:
 def test_a_diverged_run_is_recorded_as_diverged() -> None:
     result = execute(a_run(method="sgd", lr=1e18, epochs=3))
     assert result.diverged
-    assert result.sharpness is None
+    assert result.sharpness == (None, None)
+
+
+def test_a_radius_that_overflows_is_no_divergence() -> None:
+    result = execute(a_run(method="sgd", radii=(0.1, 1e30), epochs=1))
+    assert not result.diverged
+    assert result.train_loss is not None
+    assert result.sharpness[0] is not None
+    assert result.sharpness[1] is None
+
+
+def _partly_diverged(lookbehind: int) -> list[tuple[Run, Result]]:
+    """Three seeds; so many of Lookbehind's diverged, the first ones, long before the budget was spent."""
+    finished = _finished(
+        {"sam": [95.0] * 3, "lookbehind": [96.0, 96.5, 97.0], "sam-longer": [90.0, 91.0, 92.0]},
+        {"sam": 64, "lookbehind": 96, "sam-longer": 96},
+    )
+    lost = a_result(10.0, 5, train_loss=None, sharpness=(None, None), diverged=True)
+    return [(r, lost if r.method == "lookbehind" and r.seed < lookbehind else x) for r, x in finished]
+
+
+def test_a_diverged_seed_is_shown_and_does_not_change_the_budget() -> None:
+    rows = Rows(_partly_diverged(1), "noisy")
+    assert rows.name("lookbehind") == "Lookbehind-SAM (1 of 3 diverged)"
+    assert rows.budget() == 96
+    assert sorted(rows.equal_cost()) == ["lookbehind", "sam-longer"]
+    output = Console(width=200, file=io.StringIO())
+    output.print(table(rows), differences(rows))
+    text = output.file.getvalue()
+    assert text.count("Lookbehind-SAM (1 of 3 diverged)") == 2
+    assert "accuracies include diverged runs" in text
+    assert "SAM, longer is best" in verdict(rows)
+
+
+def test_no_budget_if_lookbehind_always_diverged() -> None:
+    rows = Rows(_partly_diverged(3), "noisy")
+    assert rows.budget() is None
+    assert "Lookbehind diverged with every seed" in verdict(rows)
+
+
+@pytest.mark.parametrize(("sharpness", "scale"), [((0.1, 0.2), "log"), ((0.1, -0.2), "linear")])
+def test_negative_sharpness_is_drawn(sharpness: tuple[float, float], scale: str) -> None:
+    rows = Rows([(a_run(), a_result(sharpness=sharpness))], "noisy")
+    axes = Figure().add_subplot()
+    _trade_off(axes, rows)
+    assert axes.get_yscale() == scale
+    assert axes.collections[0].get_offsets()[0].tolist() == [1.0, sharpness[1]]
 
 
 def test_the_store_gives_back_what_it_got(tmp_path: Path) -> None:

@@ -71,6 +71,24 @@ def test_the_model_comes_back_untouched_also_when_something_raises() -> None:
     assert model[0].momentum == 0.1
 
 
+def test_batch_norm_keeps_its_momentum_when_the_training_data_raise() -> None:
+    """update_bn clears it first and does not put it back."""
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+    with pytest.raises(RuntimeError):
+        noisy_accuracy(model, [(torch.zeros(4, 7), torch.zeros(4))], DATA, sigma=0.5)
+    assert model[0].momentum == 0.1
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_minibatches_that_run_out_are_refused(which: int) -> None:
+    """A second draw would be measured with batch-norm statistics of no data at all."""
+    for wrong, words in ((iter(DATA), "only once"), ([], "is empty")):
+        pair = [DATA, DATA]
+        pair[which] = wrong
+        with pytest.raises(ValueError, match=words):
+            noisy_accuracy(Recorder(), *pair, sigma=0.1)
+
+
 def test_mistakes() -> None:
     with pytest.raises(ValueError, match=r"sigma is -0\.1"):
         noisy_accuracy(Recorder(), DATA, DATA, sigma=-0.1)

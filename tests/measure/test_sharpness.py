@@ -163,6 +163,8 @@ def test_mistakes() -> None:
     loss = nn.functional.cross_entropy
     with pytest.raises(ValueError, match=r"radius is -1"):
         m_sharpness(net, loss, minibatches, [-1.0])
+    with pytest.raises(ValueError, match="no parameter"):
+        m_sharpness(nn.Linear(3, 2).requires_grad_(False), loss, [(torch.zeros(4, 3), torch.zeros(4).long())], [0.1])
     with pytest.raises(ValueError, match="no minibatch"):
         m_sharpness(net, loss, [], [0.1])
     with pytest.raises(ValueError, match="'test'"):

@@ -33,7 +33,7 @@ def compare(runs: Sequence[Run], folder: Path, console: Console) -> None:
     done = _finished(runs, store, console)
     missing = [run for run in runs if run not in done]
     if done:
-        console.print(f"{len(done)} of {len(runs)} runs are in {folder} already; {len(missing)} to do.")
+        _say(console, f"{len(done)} of {len(runs)} runs are in {folder} already; {len(missing)} to do.")
     with _progress(console) as progress:
         # Bars move by gradients, since a run of Lookbehind takes three times as long as one of SGD.
         bar = progress.add_task("training", total=sum(map(gradients_of, runs)), done=len(done), runs=len(runs))
@@ -55,7 +55,7 @@ def _finished(runs: Sequence[Run], store: Store, console: Console) -> dict[Run, 
         try:
             result = store.load(run)
         except ValueError as error:
-            console.print(f"{store.path(run)} is not used: {error}. The run is done again.")
+            _say(console, f"{store.path(run)} is not used: {error}. The run is done again.")
             continue
         if result is not None:
             found[run] = result
@@ -89,4 +89,9 @@ def _report(finished: list[tuple[Run, Result]], folder: Path, console: Console) 
     write(folder / "compare.json", to_json(finished))
     write(folder / "compare.csv", to_csv(finished))
     names = ["compare.txt", "compare.json", "compare.csv", *(path.name for path in draw(finished, folder))]
-    console.print(f"Written to {folder}: {', '.join(names)}", highlight=False)
+    _say(console, f"Written to {folder}: {', '.join(names)}")
+
+
+def _say(console: Console, sentence: str) -> None:
+    """Print a sentence as it is: a folder's name may hold what rich takes for markup, and is not to be wrapped."""
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)

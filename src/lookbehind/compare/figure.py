@@ -56,16 +56,21 @@ def draw(finished: Finished, folder: Path) -> list[Path]:
 def _trade_off(axes: Axes, rows: Rows) -> None:
     run = next(iter(rows.by_method.values()))[0][0]
     i = min(range(len(run.radii)), key=lambda i: abs(run.radii[i] - run.rho))
+    shown: list[float] = []
     for method in rows.by_method:
-        points = [(x.train_loss, x.sharpness[i]) for _, x in rows.by_method[method] if x.sharpness and x.train_loss]
+        pairs = [(x.train_loss, x.sharpness[i]) for _, x in rows.by_method[method]]
+        points = [(loss, rise) for loss, rise in pairs if loss is not None and rise is not None]
         if not points:
             continue
         losses, sharpness = zip(*points, strict=True)
+        shown.extend(sharpness)
         axes.scatter(losses, sharpness, s=14, alpha=0.35, linewidths=0, **STYLES[method])
         mean = (sum(losses) / len(losses), sum(sharpness) / len(sharpness))
         axes.scatter(*mean, s=70, edgecolors="white", label=METHODS[method].label, zorder=3, **STYLES[method])
     axes.set(xlabel="training loss", ylabel=f"125-sharpness at r = {run.radii[i]:g}", title=_title(rows))
-    axes.set_yscale("log")
+    # One-step sharpness can be negative, and a logarithmic axis would drop such points without a word.
+    if all(y > 0 for y in shown):
+        axes.set_yscale("log")
     axes.grid(alpha=0.3)
     axes.margins(0.08)
 
@@ -77,7 +82,7 @@ def _accuracies(axes: Axes, rows: Rows) -> None:
         axes.scatter(values, [height] * len(values), s=14, alpha=0.35, linewidths=0, **STYLES[method])
         axes.scatter(sum(values) / len(values), height, s=70, edgecolors="white", zorder=3, **STYLES[method])
     equal = rows.equal_cost()
-    names = [METHODS[m].label + (" =" if m in equal else "") for m in methods]
+    names = [rows.name(m) + (" =" if m in equal else "") for m in methods]
     axes.set_yticks(range(len(methods)), names)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)

@@ -80,16 +80,29 @@ class Rows:
     def budget(self) -> int | None:
         """Return Lookbehind's gradient evaluations, the budget at which methods are compared."""
         for method in ("lookbehind", "lookbehind-adaptive"):
-            if method in self.by_method:
-                return self.by_method[method][0][1].gradients
+            if method in self.by_method and self.diverged(method) < len(self.by_method[method]):
+                return self.gradients(method)
         return None
+
+    def gradients(self, method: str) -> int:
+        """Return the gradient evaluations of a whole run. A diverged one stopped early, so the longest counts."""
+        return max(result.gradients for _, result in self.by_method[method])
+
+    def diverged(self, method: str) -> int:
+        """Return how many of a method's runs diverged."""
+        return sum(result.diverged for _, result in self.by_method[method])
+
+    def name(self, method: str) -> str:
+        """Return a method's name, with a remark if runs of it diverged."""
+        count, runs = self.diverged(method), len(self.by_method[method])
+        return METHODS[method].label + (f" ({count} of {runs} diverged)" if count else "")
 
     def equal_cost(self) -> list[str]:
         """Return the methods that spent Lookbehind's budget, to 2 %, best test accuracy first."""
         budget = self.budget()
         if budget is None:
             return []
-        equal = [m for m, runs in self.by_method.items() if abs(runs[0][1].gradients - budget) <= 0.02 * budget]
+        equal = [m for m in self.by_method if abs(self.gradients(m) - budget) <= 0.02 * budget]
         return sorted(equal, key=lambda m: -_mean(self.values(m, _accuracy)))
 
 
@@ -114,7 +127,7 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
     """
     if not values:
-        return "diverged"
+        return "not finite"
     mean = _mean(values)
     if len(values) == 1:
         return f"{mean:.{digits}f}"
@@ -147,16 +160,16 @@ def table(rows: Rows) -> Table:
             result.add_section()
             was_control = True
         sharpness = [
-            spread(rows.values(method, lambda x, i=i: x.sharpness[i] if x.sharpness else None), 3)  # type: ignore[misc]
+            spread(rows.values(method, lambda x, i=i: x.sharpness[i]), 3)  # type: ignore[misc]
             for i in range(len(radii))
         ]
         result.add_row(
-            METHODS[method].label,
+            rows.name(method),
             spread(rows.values(method, _accuracy)),
             spread(rows.values(method, lambda x: x.noisy_accuracy)),
             spread(rows.values(method, lambda x: x.train_loss), 3),
             *sharpness,
-            f"{runs[0][1].gradients:,}" + (" =" if method in equal else ""),
+            f"{rows.gradients(method):,}" + (" =" if method in equal else ""),
             f"{_mean([x.seconds for _, x in runs]):.1f}",
         )
     result.caption = (
@@ -164,6 +177,8 @@ def table(rows: Rows) -> Table:
         "loss and 125-sharpness (eq. 5, one step) on the training labels in eval mode; noisy weights: σ 0.4, "
         "batch norm re-estimated"
     )
+    if any(map(rows.diverged, methods)):
+        result.caption += "; accuracies include diverged runs, losses and sharpness only what is finite"
     return result
 
 
@@ -178,7 +193,7 @@ def differences(rows: Rows) -> Table | None:
         result.add_column(f"− {METHODS[other].label}", justify="right", no_wrap=True)
     for method in rows.by_method:
         cells = ["" if method == other else str(rows.against(method, other)) for other in others]
-        result.add_row(METHODS[method].label, *cells)
+        result.add_row(rows.name(method), *cells)
     return result
 
 
@@ -191,12 +206,14 @@ def verdict(rows: Rows) -> str:
     where = "With noisy labels" if rows.labels == "noisy" else "With clean labels"
     equal = rows.equal_cost()
     if len(equal) < 2:
+        if "lookbehind" in rows.by_method and rows.budget() is None:
+            return f"{where}: nothing to compare at equal cost; Lookbehind diverged with every seed."
         return f"{where}: nothing to compare at equal cost; add --methods such as lookbehind, sam-longer, sgd-longer."
     best, rivals = equal[0], equal[1:]
     open_ = [m for m in rivals if not rows.against(best, m).shows]
-    names = [METHODS[m].label for m in open_]
+    names = [rows.name(m) for m in open_]
     accuracy = _mean(rows.values(best, _accuracy))
-    sentence = f"{where}, at {rows.budget():,} gradients each, {METHODS[best].label} is best ({accuracy:.2f} %)"
+    sentence = f"{where}, at {rows.budget():,} gradients each, {rows.name(best)} is best ({accuracy:.2f} %)"
     if not names:
         return f"{sentence}, and these seeds show it against all {len(rivals)} rivals."
     if len(names) == len(rivals):
@@ -233,6 +250,5 @@ def to_csv(finished: Finished) -> str:
     )
     writer.writerow([*kept, *numbers, *(f"sharpness_{r:g}" for r in radii)])
     for run, result in finished:
-        sharpness = result.sharpness or [""] * len(radii)
-        writer.writerow([*(getattr(run, n) for n in kept), *(getattr(result, n) for n in numbers), *sharpness])
+        writer.writerow([*(getattr(run, n) for n in kept), *(getattr(result, n) for n in numbers), *result.sharpness])
     return text.getvalue()

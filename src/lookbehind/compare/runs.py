@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -51,7 +52,7 @@ class Run(BaseModel):
 
 
 class Result(BaseModel):
-    """What a run gave. Numbers that are not finite, of a diverged run, are absent."""
+    """What a run gave. Numbers that are not finite, as of a diverged run, are absent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -59,7 +60,7 @@ class Result(BaseModel):
     validation_accuracy: float
     noisy_accuracy: float
     train_loss: float | None
-    sharpness: tuple[float, ...] | None
+    sharpness: tuple[float | None, ...]  # one for each radius
     gradients: int
     seconds: float
     diverged: bool
@@ -158,19 +159,22 @@ def execute(run: Run) -> Result:
     train_batches = _minibatches(data.train_images, data.train_labels)
     test_batches = _minibatches(data.test_images, data.test_labels)
     sharpness = m_sharpness(model, torch.nn.functional.cross_entropy, train_batches, run.radii)
-    finite = all(torch.tensor([sharpness.loss, *sharpness.values]).isfinite())
     noisy = noisy_accuracy(model, train_batches, test_batches, sigma=run.sigma, draws=run.draws, seed=run.seed)
     return Result(
         test_accuracy=accuracy(model, test_batches),
         validation_accuracy=accuracy(model, _minibatches(data.validation_images, data.validation_labels)),
         noisy_accuracy=noisy.mean,
-        train_loss=sharpness.loss if finite else None,
-        sharpness=sharpness.values if finite else None,
+        train_loss=_finite(sharpness.loss),
+        sharpness=tuple(map(_finite, sharpness.values)),
         gradients=history.gradients,
         seconds=history.seconds,
-        diverged=history.diverged or not finite,
-        losses=tuple(epoch.loss for epoch in history.epochs if torch.tensor(epoch.loss).isfinite()),
+        diverged=history.diverged or _finite(sharpness.loss) is None,
+        losses=tuple(epoch.loss for epoch in history.epochs if math.isfinite(epoch.loss)),
     )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _minibatches(images: torch.Tensor, labels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:

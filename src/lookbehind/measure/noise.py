@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,7 +59,8 @@ def noisy_accuracy(
         A ``NoisyAccuracy``.
 
     Raises:
-        ValueError: if ``sigma`` is negative or ``draws`` less than 1.
+        ValueError: if ``sigma`` is negative, ``draws`` less than 1, or minibatches are missing or can be gone through
+            only once.
 
     Example:
         >>> import torch
@@ -72,6 +73,8 @@ def noisy_accuracy(
     """
     nonnegative("sigma", sigma)
     count("draws", draws)
+    _check_minibatches("train_minibatches", train_minibatches)
+    _check_minibatches("test_minibatches", test_minibatches)
     accuracies = []
     with untouched(model):
         parameters = [p for p in model.parameters() if not weights_only or p.ndim > 1]
@@ -93,6 +96,14 @@ def noisy_accuracy(
         weights_only=weights_only,
         seed=seed,
     )
+
+
+def _check_minibatches(name: str, minibatches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Refuse what would leave the second draw without data: its batch-norm statistics would be wrong, silently."""
+    if isinstance(minibatches, Iterator):
+        raise ValueError(f"{name} is an iterator, which can be gone through only once; pass a list or a loader")
+    if next(iter(minibatches), None) is None:
+        raise ValueError(f"{name} is empty; at least one minibatch is needed")
 
 
 @torch.no_grad()

@@ -90,7 +90,8 @@ def m_sharpness(
         A ``Sharpness`` with one value for each radius.
 
     Raises:
-        ValueError: if there is no minibatch, a radius is negative, or several steps are asked of a rule without a ball.
+        ValueError: if there is no minibatch or no parameter that requires a gradient, a radius is negative, or several
+            steps are asked of a rule without a ball.
 
     Example:
         >>> import torch
@@ -140,6 +141,8 @@ class _Climb:
 
     def __init__(self, model: nn.Module, loss: Callable[[], Tensor], rule: Perturbation) -> None:
         self.weights: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+        if not self.weights:
+            raise ValueError("the model has no parameter that requires a gradient, so nothing to perturb")
         self.start = [p.detach().clone() for p in self.weights]
         self.evaluate = loss
         with torch.no_grad():
