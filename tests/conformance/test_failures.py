@@ -151,6 +151,7 @@ def test_ctrl_c_at_every_line(row: Row, rollback: str) -> None:
     for i in range(2):  # the third step closes Lookahead's cycle
         optimizer.step(task.closure(i))
     start, state = task.weights(), state_tensors(optimizer)
+    entries = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     at, interrupted = 0, 0
     while True:
         at += 1
@@ -163,6 +164,7 @@ def test_ctrl_c_at_every_line(row: Row, rollback: str) -> None:
                 break
         assert same(task.weights(), start), f"after Ctrl-C at {events[at - 1]}"
         assert torch.is_grad_enabled()
+        assert [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups] == entries
         if rollback == "full":
             assert same(state_tensors(optimizer), state), f"after Ctrl-C at {events[at - 1]}"
     assert interrupted > 20

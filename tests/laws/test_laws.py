@@ -52,16 +52,18 @@ class Task:
         return closure
 
 
-def trajectory(
-    seed: int, make: Callable[[list[nn.Parameter]], Optimizer], steps: int = 6, repeat: int = 1
-) -> list[Tensor]:
-    """Return all weights in a row after each step; each minibatch is used `repeat` times."""
+def in_a_row(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.cat([t.detach().flatten() for t in tensors])
+
+
+def trajectory(seed: int, make: Callable[[list[nn.Parameter]], Optimizer]) -> list[Tensor]:
+    """Return all weights in a row after each of six steps."""
     task = Task(seed)
     optimizer: Any = make(task.parameters)
     path = []
     for i in range(6):
         optimizer.step(task.closure(i))
-        path.append(torch.cat([p.detach().flatten() for p in task.parameters]))
+        path.append(in_a_row(task.parameters))
     return path
 
 
@@ -100,11 +102,28 @@ def test_rho_0_is_the_base(seed: int, lr: float, momentum: float, k: int, rule: 
     assert_same(around(Lookbehind, 1, 1.0), base, 0)
 
 
-@given(seeds, rates, ks)
-def test_lookbehind_with_rho_0_and_alpha_1_is_k_steps_along_one_gradient(seed: int, lr: float, k: int) -> None:
-    """All gradients are taken at the slow weights, so plain SGD goes k·η along it."""
-    lookbehind = trajectory(seed, lambda p: Lookbehind(SGD(p, lr), 0.0, k, 1.0))
-    assert_same(lookbehind, trajectory(seed, lambda p: SGD(p, k * lr)))
+@given(seeds, rates, momenta, ks, rules)
+def test_lookbehind_with_rho_0_and_alpha_1_is_k_base_steps_along_one_gradient(
+    seed: int, lr: float, momentum: float, k: int, rule: str
+) -> None:
+    """φ' stays at the slow weights, and so does the gradient; momentum and decay see the k fast weights."""
+
+    def base(p: list[nn.Parameter]) -> SGD:
+        return SGD(p, lr, momentum, weight_decay=0.01)
+
+    lookbehind = trajectory(seed, lambda p: Lookbehind(base(p), 0.0, k, 1.0, perturbation=rule))
+    task, path = Task(seed), []
+    plain = base(task.parameters)
+    for i in range(6):
+        task.closure(i)()  # leaves the gradient at the slow weights for all k steps
+        for _ in range(k):
+            plain.step()
+        path.append(in_a_row(task.parameters))
+    assert_same(lookbehind, path, 1e-12)
+    if momentum == 0.0:
+        assert_same(
+            trajectory(seed, lambda p: Lookbehind(SGD(p, lr), 0.0, k, 1.0)), trajectory(seed, lambda p: SGD(p, k * lr))
+        )
 
 
 @given(seeds, rhos, rates, ks, alphas, rules)
@@ -128,6 +147,16 @@ def test_alpha_star_is_in_the_unit_interval(seed: int, rho: float, lr: float, k:
         assert optimizer.alpha_star.shape == (() if alpha == "adaptive" else (4,))
 
 
+@given(seeds, rhos, rates, rules, st.sampled_from(["adaptive", "adaptive_per_tensor"]))
+def test_alpha_star_is_1_for_k_1(seed: int, rho: float, lr: float, rule: str, alpha: str) -> None:
+    task = Task(seed)
+    optimizer = Lookbehind(SGD(task.parameters, lr, 0.9), rho, 1, alpha, perturbation=rule)
+    for i in range(6):
+        optimizer.step(task.closure(i))
+        assert optimizer.alpha_star is not None
+        torch.testing.assert_close(optimizer.alpha_star, torch.ones_like(optimizer.alpha_star), rtol=1e-12, atol=0)
+
+
 def _observe(optimizer: Any, parameters: list[nn.Parameter], closure: Callable[[], Tensor]) -> list[list[Tensor]]:
     """Return the weights at each evaluation of one step."""
     seen: list[list[Tensor]] = []
@@ -144,7 +173,7 @@ def _observe(optimizer: Any, parameters: list[nn.Parameter], closure: Callable[[
 def test_the_perturbation_is_rho_long(seed: int, rho: float) -> None:
     task = Task(seed)
     before, after = _observe(SAM(SGD(task.parameters, 0.1), rho), task.parameters, task.closure(0))
-    epsilon = torch.cat([(b - a).flatten() for a, b in zip(before, after, strict=True)])
+    epsilon = in_a_row(b - a for a, b in zip(before, after, strict=True))
     torch.testing.assert_close(epsilon.norm().item(), rho, rtol=1e-9, atol=0)
 
 
@@ -153,13 +182,13 @@ def test_asam_s_perturbation_is_rho_long_relative_to_the_weights(seed: int, rho:
     task = Task(seed)
     optimizer = SAM(SGD(task.parameters, 0.1), rho, perturbation=Adaptive(eta=eta))
     before, after = _observe(optimizer, task.parameters, task.closure(0))
-    relative = torch.cat([((b - a) / (a.abs() + eta)).flatten() for a, b in zip(before, after, strict=True)])
+    relative = in_a_row((b - a) / (a.abs() + eta) for a, b in zip(before, after, strict=True))
     torch.testing.assert_close(relative.norm().item(), rho, rtol=1e-9, atol=0)
 
 
 @given(seeds, rhos, ks)
 def test_no_projection(seed: int, rho: float, k: int) -> None:
-    """On a linear loss all gradients agree: the i-th point is i·ρ away."""
+    """On a linear loss all gradients agree: the i-th point is i·ρ away, and α* is 1 (end of section 6.1)."""
     generator = torch.Generator().manual_seed(seed)
     p = nn.Parameter(torch.randn(7, generator=generator, dtype=torch.float64))
     slope = torch.randn(7, generator=generator, dtype=torch.float64)
@@ -168,10 +197,12 @@ def test_no_projection(seed: int, rho: float, k: int) -> None:
         p.grad = slope.clone()
         return (p * slope).sum().detach()
 
-    for make in (MultistepSAM, Lookbehind):
-        seen = _observe(make(SGD([p], 0.1), rho, k), [p], closure)
-        distances = [(w[0] - seen[0][0]).norm().item() for w in seen]
-        torch.testing.assert_close(torch.tensor(distances), torch.tensor([i * rho for i in range(k + 1)]))
+    optimizers = (MultistepSAM(SGD([p], 0.1), rho, k), Lookbehind(SGD([p], 0.1), rho, k, "adaptive"))
+    for optimizer in optimizers:
+        seen = _observe(optimizer, [p], closure)
+        distances = torch.stack([(w[0] - seen[0][0]).norm() for w in seen])
+        torch.testing.assert_close(distances, rho * torch.arange(k + 1, dtype=torch.float64), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(optimizers[1].alpha_star.item(), 1.0, rtol=1e-12, atol=0)
 
 
 @given(seeds, rhos, st.floats(1e-3, 1e3))
@@ -194,29 +225,39 @@ def test_scaling_the_loss_leaves_the_perturbation(seed: int, rho: float, c: floa
         assert_same(*paths)
 
 
-@given(seeds, st.floats(0.1, 10.0), rhos)
-def test_asam_does_not_see_a_rescaling_of_layers(seed: int, c: float, rho: float) -> None:
-    """A ReLU net is the same function with its layers scaled by c and 1/c; so is ASAM's perturbed one, not SAM's."""
+def _losses_of_a_relu_net(seed: int, factor: float, rho: float, perturbation: Any) -> list[float]:
+    """Return the losses at φ, φ'_1, φ'_2, φ'_3 of a net with its layers scaled by `factor` and 1 / `factor`."""
     generator = torch.Generator().manual_seed(seed)
     w = torch.randn(8, 3, generator=generator, dtype=torch.float64)
     v = torch.randn(2, 8, generator=generator, dtype=torch.float64)
     x = torch.randn(10, 3, generator=generator, dtype=torch.float64)
+    first, second = nn.Parameter(factor * w), nn.Parameter(v / factor)
+    losses = []
 
-    def perturbed_loss(factor: float) -> float:
-        first, second = nn.Parameter(factor * w), nn.Parameter(v / factor)
-        losses = []
+    def closure() -> Tensor:
+        first.grad = second.grad = None
+        loss = (torch.relu(x @ first.T) @ second.T).square().mean()
+        loss.backward()
+        losses.append(loss.item())
+        return loss
 
-        def closure() -> Tensor:
-            first.grad = second.grad = None
-            loss = (torch.relu(x @ first.T) @ second.T).square().mean()
-            loss.backward()
-            losses.append(loss.item())
-            return loss
+    MultistepSAM(SGD([first, second], 0.1), rho, k=3, perturbation=perturbation).step(closure)
+    return losses
 
-        SAM(SGD([first, second], 0.1), rho, perturbation=Adaptive(eta=0.0)).step(closure)
-        return losses[1]
 
-    torch.testing.assert_close(perturbed_loss(1.0), perturbed_loss(c), rtol=1e-8, atol=1e-10)
+@given(seeds, st.floats(0.1, 10.0), rhos)
+def test_asam_does_not_see_a_rescaling_of_layers(seed: int, c: float, rho: float) -> None:
+    """The scaled net is the same function, and so is each perturbed one: eq. 4 is relative to the current weights."""
+    losses = _losses_of_a_relu_net(seed, 1.0, rho, Adaptive(eta=0.0))
+    scaled = _losses_of_a_relu_net(seed, c, rho, Adaptive(eta=0.0))
+    torch.testing.assert_close(losses, scaled, rtol=1e-8, atol=1e-10)
+
+
+def test_sam_sees_a_rescaling_of_layers() -> None:
+    """The control: without eq. 4, the law above does not hold."""
+    losses, scaled = (_losses_of_a_relu_net(0, factor, 0.5, "sam") for factor in (1.0, 3.0))
+    assert abs(losses[0] - scaled[0]) < 1e-10 * losses[0]
+    assert abs(losses[1] - scaled[1]) > 1e-2 * losses[1]
 
 
 @given(seeds, rhos, ks, alphas, rules, st.permutations([0, 1, 2, 3]), st.integers(1, 3))
@@ -271,6 +312,24 @@ def test_lookahead_with_alpha_1_is_the_base(seed: int, lr: float, momentum: floa
 def test_lookahead_with_k_1_is_a_smaller_rate(seed: int, lr: float, alpha: float) -> None:
     lookahead = trajectory(seed, lambda p: Lookahead(SGD(p, lr), 1, alpha))
     assert_same(lookahead, trajectory(seed, lambda p: SGD(p, alpha * lr)))
+
+
+@given(seeds, rhos, rates, momenta, alphas)
+def test_lookahead_with_k_1_interpolates_at_each_step(
+    seed: int, rho: float, lr: float, momentum: float, alpha: float
+) -> None:
+    """Whatever the base moves to, the weights go the fraction α of the way, and the base's state is kept."""
+    task, path = Task(seed), []
+    sam = SAM(SGD(task.parameters, lr, momentum), rho)
+    for i in range(6):
+        before = [p.detach().clone() for p in task.parameters]
+        sam.step(task.closure(i))
+        with torch.no_grad():
+            for p, w in zip(task.parameters, before, strict=True):
+                p.copy_(w + alpha * (p - w))
+        path.append(in_a_row(task.parameters))
+    lookahead = trajectory(seed, lambda p: Lookahead(SAM(SGD(p, lr, momentum), rho), 1, alpha))
+    assert_same(lookahead, path)
 
 
 @given(seeds, rhos, ks, alphas)

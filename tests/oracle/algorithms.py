@@ -206,7 +206,7 @@ class Multistep:
 class Lookahead:
     """Algorithm 2 around any inner algorithm; the caller gives one minibatch a step, and `slow` holds φ_{t-1}."""
 
-    def __init__(self, inner: Any, k: int, alpha: float) -> None:
+    def __init__(self, inner: Any, k: int, alpha: float | Sequence[float]) -> None:
         self.inner, self.k, self.alpha = inner, k, alpha
         self.i = 0
         self.slow: Weights = []
@@ -218,7 +218,8 @@ class Lookahead:
         self.i += 1
         if self.i == self.k:
             self.i = 0
-            phi = plus(self.slow, [self.alpha * x for x in minus(phi, self.slow)])  # line 8
+            alphas = _each(self.alpha, phi)
+            phi = [w + a * (v - w) for a, w, v in zip(alphas, self.slow, phi, strict=True)]  # line 8
             self.slow = phi
         return phi
 

@@ -1,4 +1,7 @@
-"""Every optimizer of the package against a naive transcription of the paper, weight by weight, step by step."""
+"""Every optimizer of the package against a naive transcription of the paper, weight by weight, step by step.
+
+Weights w agree with the oracle's v when |w − v| ≤ 1e-10 (1 + |v|), after every one of the steps.
+"""
 
 from __future__ import annotations
 
@@ -185,9 +188,15 @@ def _check(problem: Problem, algorithm: Algorithm, base: str, rule: str) -> None
         if isinstance(oracle, paper.Lookahead):
             with optimizer.slow_weights():
                 ours.assert_at(oracle.slow, f"slow weights after step {t + 1}")
-        if getattr(optimizer, "alpha_star", None) is not None:
-            star = optimizer.alpha_star.numpy()
-            np.testing.assert_allclose(np.broadcast_to(star, len(phi)), oracle.alpha_star, rtol=1e-9)
+        if isinstance(oracle, paper.Lookbehind) and isinstance(oracle.alpha, str):
+            _check_alpha_star(optimizer.alpha_star, oracle)
+
+
+def _check_alpha_star(alpha_star: Tensor | None, oracle: paper.Lookbehind) -> None:
+    assert alpha_star is not None
+    expected = oracle.alpha_star if oracle.alpha == "adaptive_per_tensor" else oracle.alpha_star[0]
+    assert alpha_star.shape == np.shape(expected)
+    np.testing.assert_allclose(alpha_star.numpy(), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -197,11 +206,12 @@ def test_on_the_tanh_net(algorithm: str, base: str, rule: str) -> None:
     _check(_tanh_net(np.random.default_rng(0)), ALGORITHMS[algorithm], base, rule)
 
 
+@pytest.mark.parametrize("rule", ["sam", "asam"])
 @pytest.mark.parametrize("base", ["momentum", "adam"])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("problem", ["quadratic", "logistic"])
-def test_on_simpler_models(problem: str, algorithm: str, base: str) -> None:
-    _check(PROBLEMS[problem](np.random.default_rng(1)), ALGORITHMS[algorithm], base, "sam")
+def test_on_simpler_models(problem: str, algorithm: str, base: str, rule: str) -> None:
+    _check(PROBLEMS[problem](np.random.default_rng(1)), ALGORITHMS[algorithm], base, rule)
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -233,42 +243,73 @@ def test_switching_minibatches(base: str, rule: str, alpha: float | str) -> None
         assert ours.calls == 2 * K
         phi = oracle.step(phi, batches, switching=True)
         ours.assert_at(phi, f"after step {t + 1}")
+        if isinstance(alpha, str):
+            _check_alpha_star(optimizer.alpha_star, oracle)
+
+
+GROUP_RHO, GROUP_ALPHA = [0.3, 0.05], [0.4, 0.9]
+EACH_ALPHA = [0.4, 0.4, 0.9, 0.9]  # the same for each tensor: W₁ and b₁ are one group, W₂ and b₂ the other
+
+# The torch side reads rho and alpha from the base's groups.
+IN_GROUPS = {
+    "SAM": Algorithm(paper.SAM, lambda base, p: lookbehind.SAM(base, perturbation=p), 2),
+    "Multistep": Algorithm(
+        lambda g, base, e: paper.Multistep(g, base, e, K, mean=False),
+        lambda base, p: lookbehind.MultistepSAM(base, k=K, perturbation=p),
+        K + 1,
+    ),
+    "Lookahead-SAM": Algorithm(
+        lambda g, base, e: paper.Lookahead(paper.SAM(g, base, e), 4, EACH_ALPHA),
+        lambda base, p: lookbehind.Lookahead(lookbehind.SAM(base, perturbation=p), k=4),
+        2,
+    ),
+    "Lookbehind": Algorithm(
+        lambda g, base, e: paper.Lookbehind(g, base, e, K, EACH_ALPHA),
+        lambda base, p: lookbehind.Lookbehind(base, k=K, perturbation=p),
+        K + 1,
+    ),
+    "Lookbehind, adaptive": Algorithm(
+        lambda g, base, e: paper.Lookbehind(g, base, e, K, "adaptive"),
+        lambda base, p: lookbehind.Lookbehind(base, k=K, alpha="adaptive", perturbation=p),
+        K + 1,
+    ),
+}
 
 
 @pytest.mark.parametrize("rule", ["sam", "asam"])
-def test_rho_and_alpha_for_each_group(rule: str) -> None:
-    problem = _tanh_net(np.random.default_rng(4))
-    ours = Torch(problem)
-    groups = [
-        {"params": ours.parameters[:2], "rho": 0.3, "alpha": 0.4},
-        {"params": ours.parameters[2:], "rho": 0.05, "alpha": 0.9},
-    ]
-    base = torch.optim.SGD(groups, lr=0.05, momentum=0.8)
-    optimizer = lookbehind.Lookbehind(base, k=K, perturbation=rule)
-    rho, alpha = [0.3, 0.3, 0.05, 0.05], [0.4, 0.4, 0.9, 0.9]
-    epsilon = paper.Euclidean(rho) if rule == "sam" else paper.Adaptive(rho, 0.01)
-    oracle = paper.Lookbehind(problem.numpy.gradient, paper.SGD(0.05, momentum=0.8), epsilon, K, alpha)
-    phi = problem.start
-    for t in range(STEPS):
-        d = problem.minibatches[t % 8]
-        optimizer.step(ours.closure(d))
-        phi = oracle.step(phi, d)
-        ours.assert_at(phi, f"after step {t + 1}")
+@pytest.mark.parametrize("algorithm", IN_GROUPS)
+def test_rho_and_alpha_for_each_group(algorithm: str, rule: str) -> None:
+    in_groups = IN_GROUPS[algorithm]
+
+    def make(base: torch.optim.Optimizer, p: Any) -> torch.optim.Optimizer:
+        parameters = base.param_groups[0]["params"]
+        groups: list[dict[str, Any]] = [{"params": parameters[:2]}, {"params": parameters[2:]}]
+        for group, rho, alpha in zip(groups, GROUP_RHO, GROUP_ALPHA, strict=True):
+            group["rho"] = rho
+            if "adaptive" not in algorithm:
+                group["alpha"] = alpha
+        return in_groups.torch(torch.optim.SGD(groups, lr=0.05, momentum=0.8), p)
+
+    def by_hand(g: paper.Gradient, base: paper.Base, epsilon: Any) -> Any:
+        epsilon.rho = [rho for rho in GROUP_RHO for _ in range(2)]
+        return in_groups.by_hand(g, base, epsilon)
+
+    _check(_tanh_net(np.random.default_rng(4)), Algorithm(by_hand, make, in_groups.calls), "momentum", rule)
 
 
+@pytest.mark.parametrize("rule", ["sam", "asam"])
 @pytest.mark.parametrize("k", [2, 5])
-def test_staying_within_rho(k: int) -> None:
-    """Appendix A.2.3: steps of rho / k and no interpolation, with the arguments that there are."""
-    problem = _tanh_net(np.random.default_rng(5))
-    ours = Torch(problem)
-    optimizer = lookbehind.Lookbehind(torch.optim.SGD(ours.parameters, lr=0.05), rho=RHO / k, k=k, alpha=1.0)
-    oracle = paper.Lookbehind(problem.numpy.gradient, paper.SGD(0.05), paper.Euclidean(RHO / k), k, 1.0)
-    phi = problem.start
-    for t in range(STEPS):
-        d = problem.minibatches[t % 8]
-        optimizer.step(ours.closure(d))
-        phi = oracle.step(phi, d)
-        ours.assert_at(phi, f"after step {t + 1}")
+def test_staying_within_rho(k: int, rule: str) -> None:
+    """Appendix A.2.3: ascents of rho / k and no interpolation, with the arguments that there are."""
+
+    def by_hand(g: paper.Gradient, base: paper.Base, epsilon: Any) -> paper.Lookbehind:
+        epsilon.rho = RHO / k
+        return paper.Lookbehind(g, base, epsilon, k, 1.0)
+
+    algorithm = Algorithm(
+        by_hand, lambda base, p: lookbehind.Lookbehind(base, rho=RHO / k, k=k, alpha=1.0, perturbation=p), k + 1
+    )
+    _check(_tanh_net(np.random.default_rng(5)), algorithm, "momentum", rule)
 
 
 # --- the oracle by itself ----------------------------------------------------------------------------------------
@@ -302,17 +343,18 @@ def test_2k_gradients_and_k_plus_1_give_the_same_weights(base: str, alpha: float
         assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_one_dimension_by_hand() -> None:
-    """L = ½ x², x = 1, eta = 0.1, rho = 0.5, k = 2, alpha = 0.5.
+def _step_both(start: list[float], rule: str, k: int, alpha: float | str) -> tuple[list[float], paper.Lookbehind, Any]:
+    """Step once on L = ½ ‖x‖² (the gradient is x) with eta = 0.1, rho = 0.5; check torch against the oracle."""
+    d = (np.eye(len(start)), np.zeros(len(start)))
+    epsilon = paper.Euclidean(0.5) if rule == "sam" else paper.Adaptive(0.5, 0.0)
+    oracle = paper.Lookbehind(paper.Quadratic([(len(start),)]).gradient, paper.SGD(0.1), epsilon, k, alpha)
+    (phi,) = oracle.step([np.array(start)], d)
 
-    Ascents 1 → 1.5 → 2; fast weights 1 → 0.85 → 0.65; slow weight 1 + 0.5 · (0.65 − 1) = 0.825.
-    """
-    d = (np.eye(1), np.zeros(1))
-    quadratic = paper.Quadratic([(1,)])
-    by_hand = paper.Lookbehind(quadratic.gradient, paper.SGD(0.1), paper.Euclidean(0.5), 2, 0.5)
-    np.testing.assert_allclose(by_hand.step([np.ones(1)], d)[0], [0.825], rtol=1e-15)
-    p = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
-    optimizer = lookbehind.Lookbehind(torch.optim.SGD([p], lr=0.1), rho=0.5, k=2, alpha=0.5)
+    p = torch.nn.Parameter(torch.tensor(start, dtype=torch.float64))
+    perturbation: Any = "sam" if rule == "sam" else lookbehind.Adaptive(eta=0.0)
+    optimizer = lookbehind.Lookbehind(
+        torch.optim.SGD([p], lr=0.1), rho=0.5, k=k, alpha=alpha, perturbation=perturbation
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -321,4 +363,35 @@ def test_one_dimension_by_hand() -> None:
         return loss
 
     optimizer.step(closure)
-    torch.testing.assert_close(p.item(), 0.825, rtol=1e-14, atol=0)
+    np.testing.assert_allclose(p.detach().numpy(), phi, rtol=1e-14)
+    return phi.tolist(), oracle, optimizer
+
+
+def test_lookbehind_in_one_dimension_by_hand() -> None:
+    """Ascents 1 → 1.5 → 2; fast weights 1 → 0.85 → 0.65; slow weight 1 + 0.5 · (0.65 − 1) = 0.825."""
+    phi, _, _ = _step_both([1.0], "sam", 2, 0.5)
+    np.testing.assert_allclose(phi, [0.825], rtol=1e-14)
+
+
+def test_lookbehind_asam_in_one_dimension_by_hand() -> None:
+    """In one dimension eq. 4 is rho |x| sign(g), with the x that has climbed already.
+
+    Ascents 2 → 2 + 0.5 · 2 = 3 → 3 + 0.5 · 3 = 4.5; fast weights 2 → 1.7 → 1.25; slow weight 2 + 0.5 · (1.25 − 2).
+    """
+    phi, _, _ = _step_both([2.0], "asam", 2, 0.5)
+    np.testing.assert_allclose(phi, [1.625], rtol=1e-14)
+
+
+def test_adaptive_alpha_by_hand() -> None:
+    """ASAM turns the gradients of ½ ‖x‖², so that alpha* is not 1.
+
+    At (1, 2): T²g = (1, 8), ‖T g‖ = √17; a = (1 + ½/√17, 2 + 4/√17) is φ'_1 and b likewise from a is φ'_2. The
+    displacements are −0.1 a and −0.1 (a + b), and eq. 7 is the cosine of a and a + b.
+    """
+    a = np.array([1 + 0.5 / np.sqrt(17), 2 + 4 / np.sqrt(17)])
+    b = a + 0.5 * a**3 / np.sqrt((a**4).sum())
+    alpha = (a @ (a + b) / np.sqrt((a @ a) * ((a + b) @ (a + b))) + 1) / 2
+    assert alpha < 1 - 1e-4
+    phi, oracle, optimizer = _step_both([1.0, 2.0], "asam", 2, "adaptive")
+    np.testing.assert_allclose(phi, np.array([1.0, 2.0]) - alpha * 0.1 * (a + b), rtol=1e-14)
+    np.testing.assert_allclose([oracle.alpha_star[0], optimizer.alpha_star.item()], alpha, rtol=1e-14)

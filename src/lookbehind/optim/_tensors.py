@@ -64,10 +64,11 @@ def norm(tensors: list[Tensor]) -> Tensor:
     return whole(torch.linalg.vector_norm(torch.stack([n.to(tensors[0].device) for n in norms])))
 
 
-def dots(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
-    """⟨aⱼ, bⱼ⟩ of each pair, in float32 or wider."""
+def dots(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """⟨aⱼ, bⱼ⟩ of each pair, in float32 or wider, on the device of the first."""
     pairs = zip(as_real(a), as_real(b), strict=True)
-    return [whole((x.to(wide(x.dtype)) * y.to(wide(y.dtype))).sum()) for x, y in pairs]
+    products = [(x.to(wide(x.dtype)) * y.to(wide(y.dtype))).sum() for x, y in pairs]
+    return whole(torch.stack([p.to(products[0].device) for p in products]))
 
 
 def unit(tensors: list[Tensor], length: Tensor) -> list[Tensor]:

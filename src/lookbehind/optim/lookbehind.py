@@ -147,8 +147,7 @@ class Lookbehind(Climber):
         copy_(d_k, last)
         add_(d_1, slow, -1.0)
         add_(d_k, slow, -1.0)
-        device = slow[0].device
-        sums = [torch.stack([d.to(device) for d in dots(a, b)]) for a, b in ((d_1, d_k), (d_1, d_1), (d_k, d_k))]
+        sums = [dots(d_1, d_k), dots(d_1, d_1), dots(d_k, d_k)]
         if self.adaptive == "adaptive":
             sums = [s.sum().expand(len(slow)) for s in sums]
         alphas = aligned_alpha(*sums)
