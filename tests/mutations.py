@@ -18,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SUITES = ["tests/oracle", "tests/laws", "tests/conformance"]
+SUITES = ("tests/oracle", "tests/laws", "tests/conformance")
+REAL = tuple(
+    f"tests/real_training/test_{part}.py" for part in ("mixed_precision", "accumulation_and_dropout", "processes")
+)
 
 
 @dataclass(frozen=True)
@@ -27,17 +30,18 @@ class Mutation:
 
     name: str
     edits: tuple[tuple[str, str, str], ...]
+    suites: tuple[str, ...] = SUITES
 
 
-def mutation(name: str, file: str, old: str, new: str) -> Mutation:
-    return Mutation(name, ((file, old, new),))
+def mutation(name: str, file: str, old: str, new: str, suites: tuple[str, ...] = SUITES) -> Mutation:
+    return Mutation(name, ((file, old, new),), suites)
 
 
 MUTATIONS = [
     mutation(
         "weights restored by rebinding .data",
         "_tensors.py",
-        "        torch._foreach_copy_(targets, sources)",
+        "        torch._foreach_copy_(shard(targets), shard(sources))",
         "        for t, s in zip(targets, sources, strict=True):\n            t.data = s.detach().clone()",
     ),
     Mutation(
@@ -58,7 +62,7 @@ MUTATIONS = [
     mutation("2k gradients instead of k + 1", "climb.py", "if i == 1 or switching:", "if True:"),
     mutation("line 6 left out when minibatches switch", "climb.py", "if i == 1 or switching:", "if i == 1:"),
     mutation("the first perturbation used for every ascent", "climb.py", "epsilon = self.perturbation(weights, gradients)", 'epsilon = self.__dict__.setdefault("stale", self.perturbation(weights, gradients))'),
-    mutation("descent along the ascent's gradient", "climb.py", "            self._ascend()\n            self._gradient(closure, perturbed=True)", "            self._ascend()\n            _ = closure"),
+    mutation("descent along the ascent's gradient", "climb.py", "            self._gradient(closure, perturbed=True, local=alone and ascends_again)", "            _ = closure"),
     mutation("rho taken from the first group for all", "climb.py", "parts = [(group[rho],", "parts = [(self.param_groups[0][rho],"),
     mutation("alpha swapped with 1 - alpha in Lookbehind", "lookbehind.py", 'float(group[self.group_key("alpha")])', '1.0 - float(group[self.group_key("alpha")])'),
     mutation("alpha swapped with 1 - alpha in Lookahead", "lookahead.py", '1.0 - group[self.group_key("alpha")]', 'group[self.group_key("alpha")]'),
@@ -70,13 +74,13 @@ MUTATIONS = [
     mutation("ASAM without eta", "perturbation.py", "torch._foreach_add_(t, self.eta)", "torch._foreach_add_(t, 0.0)"),
     mutation("mean over k + 1 gradients", "multistep.py", "total.put_mean(self._weights, self.k)", "total.put_mean(self._weights, self.k + 1)"),
     mutation("the mean's buffer left in .grad", "multistep.py", "p.grad.copy_(total)", "p.grad = total"),
-    mutation("loss of the last pass returned", "_wrapper.py", "        if self._loss is None:\n", "        if True:\n"),
+    mutation("loss of the last pass returned", "_passes.py", "        if self.number == 0:\n", "        if True:\n"),
     mutation("nothing restored when a step fails", "_wrapper.py", "            uninterrupted(before.restore)\n", "            pass\n"),
     mutation("a second Ctrl-C ends the restoring", "_wrapper.py", "            uninterrupted(before.restore)\n", "            before.restore()\n"),
     mutation("gradients left off after Ctrl-C", "_snapshot.py", "            torch._C._set_grad_enabled(enabled)", "            torch.set_grad_enabled(enabled)"),
-    mutation("base state kept when a step is skipped", "_wrapper.py", 'full = self.rollback == "full" or self.nonfinite == "skip"', 'full = self.rollback == "full"'),
+    mutation("base state kept when a step is skipped", "_wrapper.py", 'full = self.rollback == "full" or (skipping and not self.base_moves_last)', 'full = self.rollback == "full"'),
     mutation("counters kept when a step fails", "_snapshot.py", "            group.update(entries)\n", "            pass\n"),
-    mutation("BatchNorm statistics of every pass", "_wrapper.py", "self._statistics() if perturbed else []", "[]"),
+    mutation("BatchNorm statistics of every pass", "_passes.py", "optimizer._statistics() if perturbed else []", "[]"),
     mutation("base state left out of checkpoints", "_wrapper.py", "self._pack(self.base.state_dict())", 'self._pack({**self.base.state_dict(), "state": {}})'),
     mutation("groups parted from the base's when loading", "_wrapper.py", "        return self.base.param_groups\n", '        return self.__dict__.setdefault("groups", self.base.param_groups)\n'),
     mutation("deepcopy drops the base, as torch's own __getstate__", "_wrapper.py", 'dropped = ("step",', 'dropped = ("base", "step",'),
@@ -84,6 +88,14 @@ MUTATIONS = [
     mutation("slow weights stay those of construction", "lookahead.py", "        if self.cycle_step == 0:\n            copy_(slow, self._weights)", "        if False:\n            copy_(slow, self._weights)"),
     mutation("host waits for the norm", "perturbation.py", "return unit(gradients, norm(gradients))", "length = norm(gradients)\n        return unit(gradients, length * (length.item() > -1))"),
     mutation("a copy made anew at each step", "_wrapper.py", "            if kept is None or", "            if kept is not None:\n                held[object()] = kept\n            if True or"),
+    mutation("only the first pass unscaled", "_passes.py", "        if self.scaler is not None:\n", "        if self.scaler is not None and self.number == 0:\n", REAL),
+    mutation("a GradScaler remembers the faces of a failed step", "_wrapper.py", "                self._faces = []\n", "", REAL),
+    mutation("the scaler's skip counted as the optimizer's own", "_wrapper.py", "            if passes.scaler is None:\n                self._set", "            if True:\n                self._set", REAL),
+    mutation("shared masks drawn anew", "_passes.py", "                set_random_state(self.random)", "                pass", REAL),
+    mutation("each rank descends along its own gradient", "climb.py", "                average_(gradients, self.model)\n", "", REAL),
+    mutation("a rank ascends along the averaged gradient", "climb.py", "                copy_(gradients, own)\n", "                del own\n", REAL),
+    mutation("ranks do not agree on an overflow", "_passes.py", "            bad = agree(bad, optimizer.model)\n", "            pass\n", REAL),
+    mutation("the norm of a shard taken for the whole", "_tensors.py", "    return whole(torch.linalg.vector_norm(torch.stack([n.to(tensors[0].device) for n in norms])))", "    return torch.linalg.vector_norm(torch.stack([n.to(tensors[0].device) for n in shard(norms)]))", REAL),
 ]  # fmt: skip
 
 
@@ -101,7 +113,17 @@ def run(mutant: Mutation) -> tuple[list[str], str]:
                 raise SystemExit(f"{mutant.name}: {old!r} stands {text.count(old)} times in {name}; 1 is needed")
             file.write_text(text.replace(old, new))
         environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "--maxfail=3", "-p", "no:cacheprovider", *SUITES]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--tb=no",
+            "--maxfail=3",
+            "-p",
+            "no:cacheprovider",
+            *mutant.suites,
+        ]
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=1200)
     failed = re.findall(r"^(?:FAILED|ERROR) (\S+?::\S+|\S+)", done.stdout, flags=re.MULTILINE)
     if done.returncode not in (0, 1):

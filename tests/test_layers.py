@@ -9,7 +9,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "lookbehind"
 # Each layer may import those before it.
-LAYERS = [{"optim", "models", "data"}, {"measure", "training"}, {"compare"}, {"cli"}]
+LAYERS = [{"optim", "models", "data", "checkpoint"}, {"measure", "training"}, {"compare"}, {"cli"}]
 
 
 def _imports(file: Path) -> set[str]:

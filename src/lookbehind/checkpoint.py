@@ -1,0 +1,93 @@
+"""Checkpoints that survive being killed: written whole or not at all, and checked when read."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class CheckpointError(ValueError):
+    """A file that is damaged, or no checkpoint."""
+
+
+def save(path: str | Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint: to a temporary name, through to the disk, then under its own name.
+
+    Whenever the process is killed, the file is the previous checkpoint or this one.
+
+    Args:
+        path: where the checkpoint goes.
+        state: what ``torch.load(weights_only=True)`` can read: tensors, numbers, strings, lists and dicts of them, such
+            as the ``state_dict`` of models, optimizers, schedulers and scalers, and random states.
+
+    Raises:
+        OSError: if it cannot be written. The previous checkpoint, if any, is then as it was.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> save(folder.name + "/last.pt", {"step": 3, "random": torch.get_rng_state()})
+        >>> load(folder.name + "/last.pt")["step"]
+        3
+
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def load(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint, without unpickling anything but tensors and plain values.
+
+    ``torch.load`` does not notice a flipped bit; the checksums in the file are compared here.
+
+    Args:
+        path: the checkpoint.
+        map_location: as for ``torch.load``. Default "cpu".
+
+    Returns:
+        What was saved.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        CheckpointError: if the file is truncated or damaged, or no checkpoint.
+
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(f"{path} is damaged: the checksum of {damaged} is wrong; use an older checkpoint")
+        state = torch.load(path, map_location=map_location, weights_only=True)
+    except (FileNotFoundError, CheckpointError):
+        raise
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(f"{path} is truncated, or no checkpoint ({error}); use an older checkpoint") from error
+    except Exception as error:  # whatever a hostile or damaged file makes torch raise
+        raise CheckpointError(f"{path} holds something else than tensors and plain values, or is damaged") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} is no checkpoint: it holds {type(state).__name__} instead of a dict")
+    return state
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let the new name reach the disk, where folders can be opened."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
