@@ -1,5 +1,26 @@
 """One thread for each process: on a small or busy machine more threads make small tensors slower, not faster."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def found() -> Callable[[str], tuple[Any, Any]]:
+    """All cases of several processes run in one pair of them; a test looks at what both found."""
+    from tests.real_training import two_processes  # takes seconds to import
+
+    results = two_processes.run()
+
+    def look(name: str) -> tuple[Any, Any]:
+        for result in results:
+            assert not isinstance(result[name], str), result[name]  # a traceback
+        return results[0][name], results[1][name]
+
+    return look

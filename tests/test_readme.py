@@ -1,4 +1,4 @@
-"""What the README shows, runs."""
+"""What the README and the pages of docs show, runs."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SNIPPETS = [
+    pytest.param(code, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL), 1)
+]
 
 
 def test_there_are_snippets() -> None:
-    assert len(SNIPPETS) >= 3
+    assert len(SNIPPETS) >= 8
 
 
-@pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_snippet_runs(number: int) -> None:
-    exec(compile(SNIPPETS[number], f"README snippet {number + 1}", "exec"), {"__name__": "readme"})
+@pytest.mark.parametrize("code", SNIPPETS)
+def test_snippet_runs(code: str) -> None:
+    exec(compile(code, "snippet", "exec"), {"__name__": "snippet"})
 
 
-def test_links_within_the_project_lead_somewhere() -> None:
-    links = re.findall(r"\]\(((?!https?:|#)[^)]+)\)", README)
-    assert links
-    assert [link for link in links if not (ROOT / link.split("#")[0]).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(((?!https?:|#)[^)]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link.split("#")[0]).exists()] == []
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
-    assert re.search(r"^pip install .*pytest$", README, flags=re.MULTILINE)
+    assert re.search(r"^pip install .*pytest$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)

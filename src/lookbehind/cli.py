@@ -80,7 +80,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 def compare(
     methods: tuple[MethodName, ...] = (),
     labels: Literal["noisy", "clean", "both"] = "both",
-    seeds: int = 4,
+    seeds: int | None = None,
     rho: float = 0.2,
     k: int = 2,
     alpha: float = 0.8,
@@ -99,14 +99,16 @@ def compare(
     Args:
         methods: which methods; all if none is named.
         labels: 40 % of the training labels drawn anew, clean ones, or both.
-        seeds: how many seeds, each with its own split, label noise, initial weights and order of data.
+        seeds: how many seeds, each with its own split, label noise, initial weights and order of data; 4 if not said,
+            and 1 with --quick.
         rho: neighbourhood size ρ, the same for all methods.
         k: inner steps.
         alpha: outer step size α of Lookahead and Lookbehind, in (0, 1].
         radius: radii at which m-sharpness is measured.
         device: where to train, such as cpu, cuda or mps.
         output: folder for finished runs and results.
-        quick: one seed and 6 epochs, in less than half a minute. Too little to tell methods apart.
+        quick: 6 epochs, and one seed unless --seeds says otherwise: less than half a minute. Too little to tell methods
+            apart.
 
     """
     try:
@@ -119,11 +121,12 @@ def compare(
         raise UserError(NEEDS_LAB) from None
     if find_spec("sklearn") is None:  # imported by the workers only, since it takes a second
         raise UserError(NEEDS_LAB)
+    seeds = (1 if quick else 4) if seeds is None else seeds
     _check(seeds=seeds, rho=rho, k=k, alpha=alpha, radius=radius, device=device)
     planned = runs.plan(
         [m for m in runs.METHODS if m in methods] if methods else list(runs.METHODS),
         ("noisy", "clean") if labels == "both" else (labels,),
-        seeds=1 if quick else seeds,
+        seeds=seeds,
         epochs=6 if quick else 20,
         rho=rho,
         k=k,

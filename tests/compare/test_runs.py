@@ -184,6 +184,8 @@ def test_paired_interval_against_scipy() -> None:
         ours = paired(a, b)
         assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high))
         assert ours.shows == (stats.ttest_rel(a, b).pvalue < 0.05)
+        wider = stats.ttest_rel(a, b).confidence_interval(1 - 0.05 / 4)
+        assert paired(a, b, comparisons=4).low == pytest.approx(wider.low)
     assert paired([1.0], [0.5]).low is None
 
 
@@ -206,6 +208,10 @@ def test_the_verdict_names_the_best_at_equal_cost_whoever_it_is() -> None:
     sentence = verdict(Rows(_finished(clear, gradients), "noisy"))
     assert "SAM, longer is best (91.03 %)" in sentence  # SAM itself spent less and does not count
     assert "against all 2 rivals" in sentence
+    close = clear | {"lookbehind": [89.5, 90.1, 91.5]}  # 0.7 ± 0.26: shown to one rival, but not among two
+    rows = Rows(_finished(close, gradients), "noisy")
+    assert rows.against("sam-longer", "lookbehind").shows
+    assert "no difference to Lookbehind-SAM" in verdict(rows)
     unclear = clear | {"lookbehind": [95.0, 80.0, 97.0]}
     assert "no difference to" in verdict(Rows(_finished(unclear, gradients), "noisy"))
     assert "nothing to compare" in verdict(Rows(_finished({"sam": [1.0]}, gradients), "noisy"))

@@ -34,6 +34,13 @@ def _lookahead_sam(base: Optimizer, **common: Any) -> Lookahead:
     return Lookahead(SAM(base, rho=0.1), k=3, alpha=0.6, **common)
 
 
+class _Switching(Lookbehind):
+    """Minibatch switching. The tests pass one closure; it stands here for each of the k minibatches."""
+
+    def _closures(self, closure: Any) -> Any:
+        return super()._closures([closure] * self.k if callable(closure) else closure)
+
+
 ROWS = [
     Row("SAM", lambda base, **c: SAM(base, rho=0.1, **c), calls=2, copies=1),
     Row("ASAM", lambda base, **c: SAM(base, rho=0.5, perturbation="asam", **c), calls=2, copies=1, transients=2),
@@ -56,6 +63,7 @@ ROWS = [
         copies=2,
         transients=2,
     ),
+    Row("Lookbehind-switching", lambda base, **c: _Switching(base, 0.1, k=3, alpha=0.6, **c), calls=6, copies=2),
 ]
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

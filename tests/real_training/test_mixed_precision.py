@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lookbehind import SAM, Lookahead, Lookbehind
-from tests.conformance.rows import Row, Task, every_base, every_row, same, state_tensors
+from tests.conformance.rows import ROWS, Row, Task, every_base, every_row, same, state_tensors
+
+climbers = pytest.mark.parametrize("row", [r for r in ROWS if r.own_model], ids=lambda row: row.name)
 
 
 def scaler_of(scale: float, **options) -> torch.amp.GradScaler:
@@ -129,6 +131,20 @@ def test_lookahead_without_closure_goes_through_the_scaler_s_own_step() -> None:
         if i != 2:
             other.step(b.closure(i))
     assert same(a.weights(), b.weights())
+
+
+@climbers
+def test_the_scaler_s_own_step_is_refused(row: Row) -> None:
+    """It would unscale one gradient of several: the step would be as many times too long as the scale is large."""
+    task, scaler = Task(), scaler_of(2.0**6)
+    optimizer = row.make(torch.optim.SGD(task.net.parameters(), lr=0.1))
+    closure = scaled(task, scaler, 0)
+    closure()
+    before = task.weights()
+    for arguments in ((), (closure,)):
+        with pytest.raises(TypeError, match="grad_scaler=scaler"):
+            scaler.step(optimizer, *arguments)
+    assert same(task.weights(), before)
 
 
 @pytest.mark.parametrize("clip", ["norm", "value"])

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 
 from lookbehind import SAM, MultistepSAM
-from tests.conformance.rows import BASES, ROWS, Row, Task, every_base, every_row
+from tests.conformance.rows import ROWS, Row, Task, every_base, every_row
 from tests.real_training import two_processes
+from tests.real_training.two_processes import BASES
 
 both_kinds = pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-
-
-@pytest.fixture(scope="module")
-def found() -> Callable[[str], tuple[Any, Any]]:
-    """All cases run in one pair of processes; a test looks at what both found."""
-    results = two_processes.run()
-
-    def look(name: str) -> tuple[Any, Any]:
-        for result in results:
-            assert not isinstance(result[name], str), result[name]  # a traceback
-        return results[0][name], results[1][name]
-
-    return look
 
 
 def assert_near(a: list[Tensor], b: list[Tensor], tolerance: float) -> None:
@@ -44,7 +29,7 @@ def test_equals_one_process_on_the_whole_batch(found, kind: str, row: Row, base:
     for i in range(two_processes.STEPS):
         optimizer.step(task.closure(i))
     assert all(map(torch.equal, *ours))
-    assert_near(ours[0], task.weights(), 1e-6 if base == "momentum" else 5e-6)
+    assert_near(ours[0], task.weights(), 1e-6)
 
 
 @both_kinds

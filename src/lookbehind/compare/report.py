@@ -37,8 +37,10 @@ class Difference:
         return f"{self.mean:+.2f}{interval}"
 
 
-def paired(values: Sequence[float], others: Sequence[float]) -> Difference:
+def paired(values: Sequence[float], others: Sequence[float], comparisons: int = 1) -> Difference:
     """Return the mean of the differences of pairs, and the 95 % interval by Student's t.
+
+    With several comparisons each interval is wider (Bonferroni), so that all of them hold at 95 % together.
 
     Example:
         >>> print(paired([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]))
@@ -51,7 +53,7 @@ def paired(values: Sequence[float], others: Sequence[float]) -> Difference:
     if n < 2:
         return Difference(mean, None, None, n)
     error = sqrt(sum((d - mean) ** 2 for d in differences) / (n - 1) / n)
-    margin = float(stats.t.ppf(0.975, n - 1)) * error
+    margin = float(stats.t.ppf(1 - 0.025 / comparisons, n - 1)) * error
     return Difference(mean, mean - margin, mean + margin, n)
 
 
@@ -70,12 +72,12 @@ class Rows:
         """Return one number for each seed, leaving out what diverged runs do not have."""
         return [value for _, result in self.by_method[method] if (value := pick(result)) is not None]
 
-    def against(self, method: str, other: str) -> Difference:
+    def against(self, method: str, other: str, comparisons: int = 1) -> Difference:
         """Return the paired difference of test accuracies, over the seeds that both have."""
         one = {run.seed: result.test_accuracy for run, result in self.by_method[method]}
         two = {run.seed: result.test_accuracy for run, result in self.by_method[other]}
         seeds = sorted(one.keys() & two.keys())
-        return paired([one[s] for s in seeds], [two[s] for s in seeds])
+        return paired([one[s] for s in seeds], [two[s] for s in seeds], comparisons)
 
     def budget(self) -> int | None:
         """Return Lookbehind's gradient evaluations, the budget at which methods are compared."""
@@ -187,7 +189,7 @@ def differences(rows: Rows) -> Table | None:
     others = [other for other in ("sam", "sam-longer") if other in rows.by_method]
     if not others:
         return None
-    result = Table(title="Test accuracy, paired over seeds: difference [95 % interval]", box=box.SIMPLE_HEAD)
+    result = Table(title="Test accuracy, paired over seeds: difference [95 % interval each]", box=box.SIMPLE_HEAD)
     result.add_column("method", no_wrap=True)
     for other in others:
         result.add_column(f"− {METHODS[other].label}", justify="right", no_wrap=True)
@@ -200,8 +202,8 @@ def differences(rows: Rows) -> Table | None:
 def verdict(rows: Rows) -> str:
     """Return one sentence that says who wins at equal cost, and whether these seeds can show it.
 
-    "Can show" means that the 95 % interval of the paired difference to every rival excludes zero. The intervals are not
-    corrected for the number of rivals.
+    "Can show" means that the 95 % interval of the paired difference to a rival excludes zero, widened for the number of
+    rivals.
     """
     where = "With noisy labels" if rows.labels == "noisy" else "With clean labels"
     equal = rows.equal_cost()
@@ -210,7 +212,7 @@ def verdict(rows: Rows) -> str:
             return f"{where}: nothing to compare at equal cost; Lookbehind diverged with every seed."
         return f"{where}: nothing to compare at equal cost; add --methods such as lookbehind, sam-longer, sgd-longer."
     best, rivals = equal[0], equal[1:]
-    open_ = [m for m in rivals if not rows.against(best, m).shows]
+    open_ = [m for m in rivals if not rows.against(best, m, len(rivals)).shows]
     names = [rows.name(m) for m in open_]
     accuracy = _mean(rows.values(best, _accuracy))
     sentence = f"{where}, at {rows.budget():,} gradients each, {rows.name(best)} is best ({accuracy:.2f} %)"
@@ -218,7 +220,7 @@ def verdict(rows: Rows) -> str:
         return f"{sentence}, and these seeds show it against all {len(rivals)} rivals."
     if len(names) == len(rivals):
         return f"{sentence}, but these seeds can show no difference to any of its {len(rivals)} rivals."
-    return f"{sentence}; these seeds can show no difference to {', '.join(names)}."
+    return f"{sentence}; these seeds can show no difference to {' and '.join(names)}."
 
 
 def to_json(finished: Finished) -> str:

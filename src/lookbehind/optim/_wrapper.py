@@ -85,6 +85,16 @@ class Wrapper(Optimizer):
         """Steps that ``nonfinite="skip"`` has skipped so far."""
         return int(self.param_groups[0]["skipped_steps"])
 
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """What ``GradScaler.step`` reads before it steps: it would unscale the first gradient only, and say nothing."""
+        if self.needs_closure:
+            raise TypeError(
+                f"{type(self).__name__} takes several gradients a step, and GradScaler.step unscales one; call "
+                "optimizer.step(closure, grad_scaler=scaler) and scaler.update()"
+            )
+        return False
+
     def group_key(self, name: str) -> str:
         """Return the key of ``rho`` or ``alpha`` in the parameter groups.
 
