@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lookbehind import SAM, Adaptive, Lookahead, Lookbehind, MultistepSAM
 
@@ -119,3 +120,19 @@ def state_tensors(optimizer: Optimizer) -> list[Tensor]:
     values = [v for entry in saved["state"].values() for v in entry.values()]
     values += [v for group in saved["param_groups"] for k, v in sorted(group.items()) if isinstance(v, (int, float))]
     return [torch.as_tensor(v).clone() for v in values if v is not None]
+
+
+class Synchronisations(TorchDispatchMode):
+    """Counts operations that make the host wait for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name()
+        if name.startswith(
+            ("aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal", "aten::nonzero")
+        ):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))

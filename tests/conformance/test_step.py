@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from lookbehind import SAM, Lookahead, Lookbehind, MultistepSAM
-from tests.conformance.rows import Row, Task, every_base, every_row, same
+from tests.conformance.rows import Row, Synchronisations, Task, every_base, every_row, same
 
 
 def sgd(task: Task, **options: float) -> torch.optim.SGD:
@@ -157,35 +156,19 @@ def test_slow_weights_in_a_checkpoint_follow_the_model() -> None:
     assert same(saved, task.weights())
 
 
-class _Syncs(TorchDispatchMode):
-    """Counts operations that make the host wait for the device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.name()
-        if name.startswith(
-            ("aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal", "aten::nonzero")
-        ):
-            self.found.append(name)
-        return func(*args, **(kwargs or {}))
-
-
 @every_row
 def test_no_host_synchronisation(row: Row) -> None:
     task = Task()
     optimizer = row.make(sgd(task, momentum=0.9))
     for i in range(4):
-        with _Syncs() as syncs:
+        with Synchronisations() as syncs:
             optimizer.step(task.closure(i))
         assert syncs.found == []
 
 
 def test_the_synchronisation_counter_counts() -> None:
     task = Task()
-    with _Syncs() as syncs:
+    with Synchronisations() as syncs:
         SAM(sgd(task), nonfinite="raise").step(task.closure())
     assert syncs.found
 

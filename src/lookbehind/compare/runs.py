@@ -159,11 +159,11 @@ def execute(run: Run) -> Result:
     train_batches = _minibatches(data.train_images, data.train_labels)
     test_batches = _minibatches(data.test_images, data.test_labels)
     sharpness = m_sharpness(model, torch.nn.functional.cross_entropy, train_batches, run.radii)
-    noisy = noisy_accuracy(model, train_batches, test_batches, sigma=run.sigma, draws=run.draws, seed=run.seed)
+    noisy = noisy_accuracy(model, train_batches, test_batches, [run.sigma], draws=run.draws, seed=run.seed)
     return Result(
         test_accuracy=accuracy(model, test_batches),
         validation_accuracy=accuracy(model, _minibatches(data.validation_images, data.validation_labels)),
-        noisy_accuracy=noisy.mean,
+        noisy_accuracy=noisy.means[0],
         train_loss=_finite(sharpness.loss),
         sharpness=tuple(map(_finite, sharpness.values)),
         gradients=history.gradients,

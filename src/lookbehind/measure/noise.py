@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
 from lookbehind.optim._arguments import count, nonnegative
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Minibatches = Iterable[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class NoisyAccuracy:
-    """Accuracy over several draws of the noise, in percent."""
+    """Accuracy under noise of several sizes, in percent; one entry for each σ."""
 
-    sigma: float
-    accuracies: tuple[float, ...]  # one for each draw
-    mean: float
-    std: float  # over the draws, divided by their number (ddof = 0)
+    sigmas: tuple[float, ...]
+    means: tuple[float, ...]
+    stds: tuple[float, ...]  # over the draws, divided by their number (ddof = 0)
+    accuracies: tuple[tuple[float, ...], ...]  # of each draw
+    draws: int
     weights_only: bool
     seed: int
 
@@ -29,13 +36,23 @@ class NoisyAccuracy:
         """Return plain numbers, as JSON takes them."""
         return asdict(self)
 
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw accuracy against σ, with the spread over draws, and return the axes."""
+        from matplotlib import pyplot
+
+        axes = axes or pyplot.figure(figsize=(5, 3.5), layout="constrained").add_subplot()
+        axes.errorbar(self.sigmas, self.means, yerr=self.stds, marker="o", capsize=2)
+        axes.set_xlabel("noise σ, relative to each parameter")
+        axes.set_ylabel("accuracy %")
+        return axes
+
 
 def noisy_accuracy(
     model: nn.Module,
-    train_minibatches: Iterable[tuple[Tensor, Tensor]],
-    test_minibatches: Iterable[tuple[Tensor, Tensor]],
+    train_minibatches: Minibatches,
+    test_minibatches: Minibatches,
+    sigmas: Sequence[float],
     *,
-    sigma: float,
     draws: int = 10,
     weights_only: bool = False,
     seed: int = 0,
@@ -43,62 +60,67 @@ def noisy_accuracy(
     r"""Multiply each parameter by its own :math:`\delta \sim N(1, \sigma^2)` and measure accuracy, several times.
 
     Section 4.4 of Mordido et al., 2024. After each draw, batch-norm statistics are estimated anew by one pass over the
-    training data (``torch.optim.swa_utils.update_bn``), as hardware with noisy weights would be calibrated. The model
-    comes back as it was.
+    training data (``torch.optim.swa_utils.update_bn``), as hardware with noisy weights would be calibrated. The draws
+    are the same for each σ but for their size. The model comes back as it was.
+
+    Costs no gradient: for each σ and draw an evaluation of the test data, and one of the training data if the model has
+    batch norm.
 
     Args:
         model: a classifier.
         train_minibatches: pairs (inputs, targets) for the batch-norm statistics; can be gone through again and again.
         test_minibatches: pairs on which accuracy is measured; likewise.
-        sigma: σ ≥ 0, the noise relative to each parameter.
-        draws: how often noise is drawn. Default 10, as in the paper.
+        sigmas: each σ ≥ 0, the noise relative to each parameter.
+        draws: how often noise is drawn for each σ. Default 10, as in the paper.
         weights_only: leave one-dimensional parameters (biases, batch norm) without noise. Default False.
-        seed: decides the noise.
+        seed: decides the noise. Default 0.
 
     Returns:
         A ``NoisyAccuracy``.
 
     Raises:
-        ValueError: if ``sigma`` is negative, ``draws`` less than 1, or minibatches are missing or can be gone through
-            only once.
+        ValueError: if a σ is negative, ``draws`` less than 1, or minibatches are missing or can be gone through only
+            once.
 
     Example:
         >>> import torch
         >>> model = torch.nn.Linear(2, 2, bias=False)
         >>> _ = torch.nn.init.eye_(model.weight)
         >>> data = [(torch.eye(2), torch.arange(2))]
-        >>> noisy_accuracy(model, data, data, sigma=0.1, draws=3).mean
-        100.0
+        >>> noisy_accuracy(model, data, data, [0.0, 0.1], draws=3).means
+        (100.0, 100.0)
 
     """
-    nonnegative("sigma", sigma)
+    sigmas = tuple(nonnegative("sigma", sigma) for sigma in sigmas)
     count("draws", draws)
     _check_minibatches("train_minibatches", train_minibatches)
     _check_minibatches("test_minibatches", test_minibatches)
-    accuracies = []
+    accuracies: dict[float, list[float]] = {sigma: [] for sigma in sigmas}
     with untouched(model):
         parameters = [p for p in model.parameters() if not weights_only or p.ndim > 1]
         exact = [p.detach().clone() for p in parameters]
         generator = torch.Generator().manual_seed(seed)
-        for _ in range(draws):
-            with torch.no_grad():
-                for p, value in zip(parameters, exact, strict=True):
-                    noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
-                    p.copy_(value * (1 + sigma * noise).to(p.device, p.dtype))
-            update_bn((inputs for inputs, _ in train_minibatches), model)
-            accuracies.append(accuracy(model, test_minibatches))
-    values = torch.tensor(accuracies, dtype=torch.float64)
+        for _ in track(range(draws), "noisy weights"):
+            noise = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
+            for sigma, measured in accuracies.items():
+                with torch.no_grad():
+                    for p, value, n in zip(parameters, exact, noise, strict=True):
+                        p.copy_(value * (1 + sigma * n).to(p.device, p.dtype))
+                update_bn((inputs for inputs, _ in train_minibatches), model)
+                measured.append(accuracy(model, test_minibatches))
+    values = [torch.tensor(accuracies[sigma], dtype=torch.float64) for sigma in sigmas]
     return NoisyAccuracy(
-        sigma=float(sigma),
-        accuracies=tuple(accuracies),
-        mean=values.mean().item(),
-        std=values.std(correction=0).item(),
+        sigmas=sigmas,
+        means=tuple(v.mean().item() for v in values),
+        stds=tuple(v.std(correction=0).item() for v in values),
+        accuracies=tuple(tuple(accuracies[sigma]) for sigma in sigmas),
+        draws=draws,
         weights_only=weights_only,
         seed=seed,
     )
 
 
-def _check_minibatches(name: str, minibatches: Iterable[tuple[Tensor, Tensor]]) -> None:
+def _check_minibatches(name: str, minibatches: Minibatches) -> None:
     """Refuse what would leave the second draw without data: its batch-norm statistics would be wrong, silently."""
     if isinstance(minibatches, Iterator):
         raise ValueError(f"{name} is an iterator, which can be gone through only once; pass a list or a loader")
@@ -107,7 +129,7 @@ def _check_minibatches(name: str, minibatches: Iterable[tuple[Tensor, Tensor]]) 
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, minibatches: Iterable[tuple[Tensor, Tensor]]) -> float:
+def accuracy(model: nn.Module, minibatches: Minibatches) -> float:
     """Return the accuracy in percent, in eval mode. The model's mode is left at eval."""
     model.eval()
     pairs = [((model(inputs).argmax(1) == targets).sum(), len(targets)) for inputs, targets in minibatches]

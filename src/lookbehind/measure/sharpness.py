@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
 from lookbehind.optim import Adaptive, Euclidean, Perturbation
 from lookbehind.optim._arguments import count, nonnegative
@@ -113,7 +114,7 @@ def m_sharpness(
     m = 0
     with untouched(model):
         model.train(mode == "train")
-        for inputs, targets in minibatches:
+        for inputs, targets in track(minibatches, "sharpness"):
             climb = _Climb(model, partial(_evaluate, model, loss, inputs, targets), rule)
             rises.append(torch.stack([climb.rise(r, steps) for r in radii]) if radii else climb.loss.new_zeros(0))
             losses.append(climb.loss)
