@@ -12,7 +12,7 @@ PATIENCE = 2.0  # seconds without a bar
 
 
 def track(items: Iterable[T], what: str) -> Iterator[T]:
-    """Go through items; show a bar on standard error from the third second on, if it is a terminal and rich is there."""
+    """Go through items; show a bar on standard error from the third second on, if it is a terminal."""
     try:
         from rich.console import Console
         from rich.progress import Progress
