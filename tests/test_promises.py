@@ -219,6 +219,23 @@ def test_dropout(row: Row, rng: str) -> None:
     assert len(masks) == (row.calls if rng == "fresh" else 1)
 
 
+@climbers
+def test_trainers(row: Row) -> None:
+    """A trainer calls the closure that it made, through a scheduler and a wrapper around the optimizer."""
+    accelerate = pytest.importorskip("accelerate")
+    task = Task(dtype=torch.float32)
+    accelerator = accelerate.Accelerator(cpu=True)
+    optimizer = accelerator.prepare(row.make(sgd(task)))
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = task.closure()()
+        return loss
+
+    optimizer.step(closure)
+    assert task.calls == row.calls
+
+
 @every_row
 def test_killed_and_resumed(row: Row, tmp_path: Path) -> None:
     a, b = Task(), Task()

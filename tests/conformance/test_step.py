@@ -99,6 +99,19 @@ def test_lookahead_steps_without_closure_around_a_plain_optimizer() -> None:
         assert same(a.weights(), b.weights())
 
 
+def test_lookahead_counts_the_first_step_of_a_warmup_from_zero() -> None:
+    task = Task()
+    optimizer = Lookahead(torch.optim.SGD(task.net.parameters(), lr=0.1), k=2)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: min(1.0, t / 2))
+    seen = []
+    for i in range(3):
+        task.closure(i)()
+        optimizer.step()
+        scheduler.step()
+        seen.append(optimizer.cycle_step)
+    assert seen == [1, 0, 1]
+
+
 def test_lookahead_shows_slow_weights_on_request() -> None:
     task = Task()
     optimizer = Lookahead(sgd(task), k=3, alpha=0.5)

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from lookbehind.optim._arguments import choice
 from lookbehind.optim._passes import Closure, Face, NonfiniteGradientError, Passes
+from lookbehind.optim._processes import whole
 from lookbehind.optim._snapshot import Snapshot, uninterrupted, without_grad
 
 if TYPE_CHECKING:
@@ -233,8 +234,14 @@ class Wrapper(Optimizer):
         return [closure]
 
     def _is_probe(self) -> bool:
-        """Whether this is ``torch.distributed.checkpoint``, which makes the state by a step with learning rate 0."""
-        return not self.state and all(group.get("lr") == 0 for group in self.param_groups)
+        """Whether this is ``torch.distributed.checkpoint``, which makes the state by a step that moves nothing.
+
+        It sets learning rates and gradients to zero. A warmup from 0 has gradients, and is a step like any other.
+        """
+        if self.state or any(group.get("lr") != 0 for group in self.param_groups):
+            return False
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        return self.needs_closure or not any(bool(whole(g).any()) for g in gradients)
 
     def _snapshot(self) -> Snapshot:
         self._parts = [

@@ -1,0 +1,125 @@
+"""A ``Trainer`` of Hugging Face transformers for optimizers that take more than one gradient a step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import Trainer
+
+from lookbehind.optim._rng import random_state, set_random_state
+from lookbehind.optim._wrapper import Wrapper
+
+
+class SharpnessAwareTrainer(Trainer):
+    """A ``transformers.Trainer`` that hands the optimizers of this package their closure.
+
+    ``Trainer`` computes the gradient of all micro-batches of a step and calls ``optimizer.step()``. Here the step gets
+    a closure whose first call returns that gradient; later calls replay the same micro-batches at the perturbed
+    weights, with the Trainer's own loss and its normalisation. With A = ``gradient_accumulation_steps``, a step of
+    ``Lookbehind`` costs A (k + 1) forward and backward passes. Any other optimizer trains as it does with ``Trainer``.
+
+    ``max_grad_norm`` clips the gradient of each pass; it bounds the descents, since a climb follows a direction only.
+    Logged loss and ``grad_norm`` are those at the unperturbed weights; callbacks run once a step; the reported floating
+    point operations and tokens are those of the first pass. A ``Lookahead`` in the middle of a cycle is evaluated and
+    saved with its fast weights.
+
+    Args:
+        *args, **kwargs: as for ``Trainer``; ``optimizers=(Lookbehind(AdamW(...)), None)`` among them.
+
+    Raises:
+        ValueError: when training begins with ``fp16`` (``bf16`` is fine), with DeepSpeed, or with ``perturb="rank"``.
+
+    Example:
+        >>> import torch
+        >>> from lookbehind import Lookbehind
+        >>> from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+        >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+        >>> model = BertForSequenceClassification(BertConfig(vocab_size=10, **size))
+        >>> optimizer = Lookbehind(torch.optim.AdamW(model.parameters(), lr=1e-3), rho=0.05, k=2)
+        >>> args = TrainingArguments("unused", max_steps=2, use_cpu=True, save_strategy="no", disable_tqdm=True)
+        >>> data = [{"input_ids": [1, 2, 3], "labels": 0}, {"input_ids": [4, 5, 6], "labels": 1}]
+        >>> trainer = SharpnessAwareTrainer(model, args, train_dataset=data, optimizers=(optimizer, None))
+        >>> result = trainer.train()  # doctest: +ELLIPSIS
+        {'train_runtime': ..., 'epoch': '2'}
+
+    """
+
+    _hook: Any = None  # the handle of the step hook, if the optimizer is one of this package
+    _batches: Sequence[Any] = ()  # the micro-batches of a step, until it is taken
+    _losses: list[Tensor]  # theirs, at the unperturbed weights
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
+        """Set the optimizer up as ``Trainer`` does, and have it handed a closure if it is one of this package."""
+        prepared = super().create_optimizer(*args, **kwargs)
+        optimizer = getattr(prepared, "optimizer", prepared)  # a second train() finds it wrapped by Accelerate
+        if self._hook is not None:
+            self._hook.remove()
+        self._hook, self._batches = None, ()
+        if isinstance(optimizer, Wrapper):
+            if optimizer.needs_closure:
+                self._refuse_unsupported(optimizer)
+            self._hook = optimizer.register_step_pre_hook(self._hand_closure)
+        return prepared
+
+    def _refuse_unsupported(self, optimizer: Wrapper) -> None:
+        name = type(optimizer).__name__
+        if self.accelerator.scaler is not None:
+            raise ValueError(
+                f"fp16 is on, whose gradient scaler knows one gradient a step while {name} takes several; use bf16=True"
+            )
+        if self.is_deepspeed_enabled:
+            raise ValueError(f"DeepSpeed is on, which steps without a closure; {name} needs one: use DDP")
+        if getattr(optimizer, "perturb", "global") == "rank":
+            raise ValueError('perturb is "rank", but the Trainer averages the first gradient; use perturb="global"')
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Fetch the micro-batches of a step as ``Trainer`` does, and keep them for the passes to come."""
+        batches, items = super().get_batch_samples(*args, **kwargs)
+        self._batches, self._items, self._losses = [copy.copy(batch) for batch in batches], items, []
+        return batches, items
+
+    def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Run forward and backward on a micro-batch as ``Trainer`` does."""
+        if self._hook is None or not self._batches:  # no step, or a later pass of one
+            return super().training_step(model, *args, **kwargs)
+        if not self._losses:
+            self._random_before = random_state(p.device for p in model.parameters())
+        loss = super().training_step(model, *args, **kwargs)
+        self._losses.append(loss)
+        return loss
+
+    def _hand_closure(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Before ``optimizer.step``, as its hook: put the closure in its arguments."""
+        batches, self._batches, losses = self._batches, (), self._losses
+        if not batches:  # a step that is not the Trainer's
+            return None
+        random_after = random_state(p.device for p in self.model_wrapped.parameters())
+        set_random_state(self._random_before)  # the step shall find what it would if its first pass were yet to come
+
+        def closure() -> Tensor:
+            if not losses:
+                return self._replay(batches)
+            loss = torch.stack(losses).sum()
+            losses.clear()
+            set_random_state(random_after)
+            return loss
+
+        return (optimizer, closure), kwargs
+
+    def _replay(self, batches: Sequence[Any]) -> Tensor:
+        """Compute the gradient of the step's micro-batches at the weights that the model holds; return the loss."""
+        model, losses = self.model_wrapped, []
+        model.zero_grad()
+        for number, batch in enumerate(batches, start=1):
+            # Processes average their gradients once, with the last micro-batch.
+            with self.accelerator.no_sync(model) if number < len(batches) else nullcontext():
+                losses.append(self.training_step(model, copy.copy(batch), self._items))
+        if (self.args.max_grad_norm or 0) > 0:
+            self.accelerator.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
+        return torch.stack(losses).sum()
