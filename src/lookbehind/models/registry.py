@@ -1,0 +1,64 @@
+"""Models by name, so that a command line can list and build them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from lookbehind.models.convnet import ConvNet
+from lookbehind.models.resnet import resnet18, resnet34, resnet50, small_resnet
+from lookbehind.models.wide_resnet import wide_resnet
+
+
+@dataclass(frozen=True)
+class Model:
+    """A builder, called as ``builder(channels=..., classes=...)``, and a line about what it builds."""
+
+    builder: Callable[..., nn.Module]
+    description: str  # with the number of parameters for 3 channels and 10 classes
+
+
+MODELS: Mapping[str, Model] = {
+    "convnet": Model(ConvNet, "three convolutions with batch norm, 24,346 parameters"),
+    "resnet8": Model(partial(small_resnet, 8), "ResNet-8 of 16, 32 and 64 channels, 75,290 parameters"),
+    "wrn-10-1": Model(partial(wide_resnet, 10, 1), "wide ResNet 10-1, 77,850 parameters"),
+    "wrn-16-2": Model(partial(wide_resnet, 16, 2), "wide ResNet 16-2, 691,674 parameters"),
+    "wrn-28-2": Model(partial(wide_resnet, 28, 2), "wide ResNet 28-2, 1,467,610 parameters (the paper's, CIFAR-10)"),
+    "wrn-28-10": Model(
+        partial(wide_resnet, 28, 10), "wide ResNet 28-10, 36,479,194 parameters (the paper's, CIFAR-100)"
+    ),
+    "resnet34": Model(resnet34, "ResNet-34 with a 3×3 stem, 21,282,122 parameters (the paper's, CIFAR-10)"),
+    "resnet50": Model(resnet50, "ResNet-50 with a 3×3 stem, 23,520,842 parameters (the paper's, CIFAR-100)"),
+    "resnet18": Model(resnet18, "ResNet-18 with a 7×7 stem, 11,181,642 parameters (the paper's, ImageNet)"),
+}
+
+
+def build(name: str, channels: int = 3, classes: int = 10) -> nn.Module:
+    """Build a model by its name in ``MODELS``. All but resnet18 are meant for small images, of 8×8 pixels or more.
+
+    Args:
+        name: one of ``MODELS``.
+        channels: channels of the images. Default 3.
+        classes: number of classes. Default 10.
+
+    Returns:
+        The model, freshly initialised from torch's random state.
+
+    Raises:
+        ValueError: if there is no such model, or ``channels`` or ``classes`` is less than 1.
+
+    Example:
+        >>> import torch
+        >>> build("wrn-10-1", channels=1)(torch.zeros(5, 1, 8, 8)).shape
+        torch.Size([5, 10])
+
+    """
+    if name not in MODELS:
+        raise ValueError(f"model is {name!r}; allowed are {', '.join(MODELS)}")
+    for what, value in (("channels", channels), ("classes", classes)):
+        if value < 1:
+            raise ValueError(f"{what} is {value}; a whole number of at least 1 is needed")
+    return MODELS[name].builder(channels=channels, classes=classes)
