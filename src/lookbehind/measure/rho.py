@@ -28,7 +28,7 @@ GRID = (0.0, 0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 class RhoRange:
     """The values of ρ that validation data cannot tell from the best one, and the evidence."""
 
-    rho: float  # the (geometric) middle of the range
+    rho: float | None  # the geometric middle of the range; None if it cannot be told from 0
     low: float
     high: float
     conclusion: str
@@ -81,10 +81,11 @@ def suggest_rho(
     cosine. The best by mean validation score is compared with each other: the standard error of the difference joins
     the spread over validation examples and over repeats,
 
-    .. math:: s^2 = \operatorname{var}_{\text{examples}} / n + \operatorname{var}_{\text{repeats}} / R ,
+    .. math:: s^2 = \operatorname{var}_{\text{examples}} / n + \operatorname{var}_{\text{repeats}} / R
 
-    and whoever is not more than 2 s behind belongs to the range, as far as its members adjoin the best. The middle of
-    the range is suggested rather than the best itself, which may stand beside a cliff.
+    (the latter the median over all ρ, since few repeats say little, and a ρ that now trains and now does not shall not
+    pass for as good as the best). Whoever is not more than 2 s behind belongs to the range, as far as its members
+    adjoin the best. The middle of the range is suggested rather than the best itself, which may stand beside a cliff.
 
     The model should have been trained as usual first: ρ pays late, and a short training from scratch always prefers
     ρ = 0 (see ``docs/measure.md`` for this and for what the answers were worth on three tasks). The model is copied and
@@ -196,11 +197,9 @@ def _conclude(rhos: tuple[float, ...], scores: dict[float, Tensor], steps: int, 
     """Compare each ρ with the best. A row of scores is a repeat, a column a validation example."""
     means = [scores[rho].mean().item() for rho in rhos]
     best = max(range(len(rhos)), key=means.__getitem__)
-    behind, errors = [], []
-    for rho in rhos:
-        difference = scores[rhos[best]] - scores[rho]
-        behind.append(difference.mean().item())
-        errors.append(_standard_error(difference))
+    differences = [scores[rhos[best]] - scores[rho] for rho in rhos]
+    behind = [difference.mean().item() for difference in differences]
+    errors = _standard_errors(differences, best)
     inside = [b <= 2 * e for b, e in zip(behind, errors, strict=True)]
     inside[best] = True
     first = last = best
@@ -209,9 +208,9 @@ def _conclude(rhos: tuple[float, ...], scores: dict[float, Tensor], steps: int, 
     while last < len(rhos) - 1 and inside[last + 1]:
         last += 1
     low, high = rhos[first], rhos[last]
-    rho = sqrt(low * high) if low > 0 else high
-    tells, at_edge = not inside[0], last == len(rhos) - 1
-    if not tells:
+    rho = sqrt(low * high) if low > 0 else None
+    at_edge = last == len(rhos) - 1
+    if rho is None:
         conclusion = f"cannot tell that any ρ helps: up to {high:g} none is better or worse than ρ = 0 for sure"
     else:
         conclusion = f"ρ from {low:g} to {high:g} are equally good as far as these data can tell; try {rho:.2g}"
@@ -222,7 +221,7 @@ def _conclude(rhos: tuple[float, ...], scores: dict[float, Tensor], steps: int, 
         low=low,
         high=high,
         conclusion=conclusion,
-        tells=tells,
+        tells=rho is not None,
         at_edge=at_edge,
         rhos=rhos,
         scores=tuple(means),
@@ -234,9 +233,13 @@ def _conclude(rhos: tuple[float, ...], scores: dict[float, Tensor], steps: int, 
     )
 
 
-def _standard_error(difference: Tensor) -> float:
-    repeats, examples = difference.shape
-    variance = difference.mean(0).var().item() / examples if examples > 1 else 0.0
-    if repeats > 1:
-        variance += difference.mean(1).var().item() / repeats
-    return sqrt(variance)
+def _standard_errors(differences: list[Tensor], best: int) -> list[float]:
+    """Return the standard error of each mean difference. A row is a repeat, a column a validation example."""
+    repeats, examples = differences[0].shape
+    others = torch.stack([d.mean(1) for i, d in enumerate(differences) if i != best])
+    spread = others.var(1).nanmedian() / repeats if repeats > 1 else torch.zeros(())
+    variances = [
+        (d.mean(0).var() / examples if examples > 1 else 0.0) + (spread if i != best else 0.0)
+        for i, d in enumerate(differences)
+    ]
+    return torch.stack([torch.as_tensor(v) for v in variances]).nan_to_num(nan=0.0).sqrt().tolist()
