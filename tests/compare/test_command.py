@@ -52,7 +52,7 @@ def test_results_and_reuse(tmp_path: Path) -> None:
         assert a == b
 
 
-def _wait(until, seconds: float = 60) -> None:
+def _wait(until, seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < deadline
@@ -86,11 +86,11 @@ def test_an_interrupted_command_continues(tmp_path: Path, how: signal.Signals) -
     else:
         process.kill()  # the command alone: its workers have to notice
     try:
-        _wait(lambda: not _workers(process.pid), seconds=15)
+        _wait(lambda: not _workers(process.pid), seconds=60)
     finally:
         for worker in _workers(process.pid):
             os.kill(worker, signal.SIGKILL)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert errors.strip() == "lookbehind: interrupted; finished runs are kept, and the same command continues"
@@ -119,7 +119,7 @@ def test_ctrl_c_while_workers_start_and_a_worker_that_is_killed(tmp_path: Path) 
         else:
             _wait(lambda: list((tmp_path / "worker" / "runs").glob("*.json")))
             os.kill(_workers(process.pid)[0], signal.SIGKILL)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
         assert process.returncode == code
         assert errors.startswith(f"lookbehind: {words}")
         assert len(errors.strip().splitlines()) == 1
