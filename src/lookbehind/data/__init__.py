@@ -1,5 +1,27 @@
-"""Data sets: tensors in memory, with seeded splits."""
+"""Data sets by name, checked and seeded: digits, Fashion-MNIST, CIFAR-10 and -100, ImageNet."""
 
+from lookbehind.data.augmentation import CropAndFlip
 from lookbehind.data.digits import Digits, load_digits
+from lookbehind.data.errors import DataError
+from lookbehind.data.parts import Normalisation, Part, Shuffled
+from lookbehind.data.registry import DATASETS, Data, Dataset, default_root, fetch, load
+from lookbehind.data.selection import Selection
+from lookbehind.data.views import ResizedCrop
 
-__all__ = ["Digits", "load_digits"]
+__all__ = [
+    "DATASETS",
+    "CropAndFlip",
+    "Data",
+    "DataError",
+    "Dataset",
+    "Digits",
+    "Normalisation",
+    "Part",
+    "ResizedCrop",
+    "Selection",
+    "Shuffled",
+    "default_root",
+    "fetch",
+    "load",
+    "load_digits",
+]

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from lookbehind.data.errors import DataError
+from lookbehind.data.memory import InMemory
+from lookbehind.data.published import Published
+from lookbehind.data.selection import arranged, checked_noise, redrawn
 
 CLASSES = 10
 
@@ -33,6 +39,8 @@ class Digits:
 def load_digits(seed: int = 0, *, train: int = 1000, noise: float = 0.0) -> Digits:
     """Split the digits into training images and halves of the rest for validation and test; add label noise.
 
+    The same images and labels as ``load("digits", ...)``, as tensors.
+
     Args:
         seed: decides the split and the noise.
         train: number of training images, 1 to 1795. Default 1000.
@@ -51,23 +59,19 @@ def load_digits(seed: int = 0, *, train: int = 1000, noise: float = 0.0) -> Digi
         (1000, 398, 399)
 
     """
-    from sklearn import datasets
-
-    source = datasets.load_digits()
-    images = torch.tensor(source.images, dtype=torch.float32).unsqueeze(1)
-    labels = torch.tensor(source.target, dtype=torch.int64)
+    pixels, labels = _digits()
+    images = pixels.to(torch.float32)
     if not 1 <= train <= len(images) - 2:
         raise ValueError(f"train is {train}; a number from 1 to {len(images) - 2} is needed")
-    if not 0 <= noise <= 1:
-        raise ValueError(f"noise is {noise}; a fraction from 0 to 1 is needed")
+    checked_noise(noise)
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(images), generator=generator)
+    order = arranged(labels, False, generator)
     images, labels = images[order], labels[order]
     images = (images - images[:train].mean()) / images[:train].std()
     middle = train + (len(images) - train) // 2
     return Digits(
         train_images=images[:train],
-        train_labels=_redraw(labels[:train], noise, generator),
+        train_labels=redrawn(labels[:train], noise, CLASSES, generator),
         clean_labels=labels[:train],
         validation_images=images[train:middle],
         validation_labels=labels[train:middle],
@@ -76,8 +80,19 @@ def load_digits(seed: int = 0, *, train: int = 1000, noise: float = 0.0) -> Digi
     )
 
 
-def _redraw(labels: Tensor, noise: float, generator: torch.Generator) -> Tensor:
-    chosen = torch.randperm(len(labels), generator=generator)[: round(noise * len(labels))]
-    noisy = labels.clone()
-    noisy[chosen] = torch.randint(CLASSES, (len(chosen),), generator=generator)
-    return noisy
+def read(folder: Path, size: int) -> Published:
+    """Read the digits, which have no official test images. The folder means nothing."""
+    images, labels = _digits()
+    classes = tuple(map(str, range(CLASSES)))
+    return Published(classes, 1, InMemory(images, augmentation=None), labels, None, None)
+
+
+def _digits() -> tuple[Tensor, Tensor]:
+    try:
+        from sklearn import datasets
+    except ImportError as error:
+        raise DataError(
+            "the digits are part of scikit-learn, which is not installed: pip install scikit-learn"
+        ) from error
+    source = datasets.load_digits()
+    return torch.tensor(source.images).to(torch.uint8).unsqueeze(1), torch.tensor(source.target, dtype=torch.int64)
