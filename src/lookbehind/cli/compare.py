@@ -1,21 +1,13 @@
-"""The command line. Heavy imports wait until a command needs them, so that help comes at once."""
+"""`lookbehind compare`."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Literal
 
-from lookbehind import __version__
-
-# A mistake of the user's: exit code 2, as argument parsers have it.
-MISTAKE = 2
-INTERRUPTED = 130
-NEEDS_LAB = "the command line needs the extra 'lab': pip install 'lookbehind[lab]'"
+from lookbehind.cli._mistakes import NEEDS_LAB, UserError, WorkerLostError, usable
 
 MethodName = Literal[
     "sgd",
@@ -29,52 +21,6 @@ MethodName = Literal[
     "sgd-longer",
     "sam-longer",
 ]
-
-
-class UserError(Exception):
-    """A mistake that one sentence can explain."""
-
-    code = MISTAKE
-
-
-class WorkerLostError(UserError):
-    """A worker process that somebody else ended; no mistake of the user's."""
-
-    code = 1
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0, 2 for a mistake, 130 for Ctrl-C."""
-    # Waiting OpenMP threads that spin make a busy machine many times slower. Torch reads this when it is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # Greek letters must not stop the command where the terminal or a pipe has no Unicode.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments in (["--version"], ["-V"]):
-        print(f"lookbehind {__version__}")
-        return 0
-    try:
-        return _dispatch(arguments)
-    except UserError as error:
-        print(f"lookbehind: {error}", file=sys.stderr)
-        return error.code
-    except KeyboardInterrupt:
-        print("lookbehind: interrupted; finished runs are kept, and the same command continues", file=sys.stderr)
-        return INTERRUPTED
-
-
-def _dispatch(arguments: Sequence[str]) -> int:
-    try:
-        from tyro.extras import SubcommandApp
-    except ImportError:
-        raise UserError(NEEDS_LAB) from None
-    app = SubcommandApp()
-    app.command(compare)
-    about = "Sharpness-aware optimisation for PyTorch, measured."
-    app.cli(args=list(arguments) or ["--help"], prog="lookbehind", description=about)
-    return 0
 
 
 def compare(
@@ -152,8 +98,6 @@ def compare(
 
 def _check(*, seeds: int, rho: float, k: int, alpha: float, radius: Sequence[float], device: str) -> None:
     """Say what is wrong with a value, before anything is trained."""
-    import torch
-
     from lookbehind.optim._arguments import count, fraction, nonnegative
 
     try:
@@ -167,12 +111,4 @@ def _check(*, seeds: int, rho: float, k: int, alpha: float, radius: Sequence[flo
         raise UserError(str(error)) from None
     if not radius:
         raise UserError("--radius is empty; at least one radius is needed, such as --radius 0.05 0.2")
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device is {device!r}, which cannot be used here ({reason}); cpu always works") from None
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    usable(device)
