@@ -1,0 +1,144 @@
+"""SGD, SAM and Lookbehind on the digits, compared by every measurement: the numbers and pictures of docs/measure.md.
+
+pip install -e ".[lab]"
+python docs/pictures/measurements.py      a few minutes; writes docs/results/measure
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib import pyplot
+from torch import nn
+
+from lookbehind import SAM, Lookbehind
+from lookbehind.data import Data, load
+from lookbehind.measure import (
+    alpha_trace,
+    hessian_trace,
+    loss_slice,
+    m_sharpness,
+    noisy_accuracy,
+    quantised_accuracy,
+    spectral_density,
+    top_eigenvalues,
+)
+from lookbehind.models import ConvNet
+from lookbehind.training import train
+
+FOLDER = Path(__file__).resolve().parent.parent / "results" / "measure"
+SEEDS, EPOCHS, RHO, K, ALPHA = 3, 20, 0.2, 2, 0.8
+METHODS = ("SGD", "SAM", "Lookbehind-SAM")
+COLOURS = dict(zip(METHODS, ("#000000", "#0072B2", "#D55E00"), strict=True))  # Okabe and Ito
+
+
+def trained(method: str, data: Data, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    model = ConvNet()
+    base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    optimizer: torch.optim.Optimizer = {
+        "SGD": lambda: base,
+        "SAM": lambda: SAM(base, rho=RHO, model=model),
+        "Lookbehind-SAM": lambda: Lookbehind(base, rho=RHO, k=K, alpha=ALPHA, model=model),
+    }[method]()
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS)
+    train(model, optimizer, *data.train.tensors(), epochs=EPOCHS, seed=seed, scheduler=scheduler)
+    return model
+
+
+def measured(model: nn.Module, data: Data) -> dict[str, Any]:
+    """Return every measurement of one model."""
+    loss = nn.functional.cross_entropy
+    batches, test = list(data.train.minibatches(125)), list(data.test.minibatches(125))
+    return {
+        "sharpness": m_sharpness(model, loss, batches, [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5]),
+        "relative sharpness": m_sharpness(model, loss, batches, [0.1, 0.25, 0.5, 1.0, 1.5, 2.0], perturbation="asam"),
+        "noise": noisy_accuracy(model, batches, test, [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]),
+        "eigenvalues": top_eigenvalues(model, loss, batches, top=1),
+        "trace": hessian_trace(model, loss, batches, draws=50),
+        "density": spectral_density(model, loss, batches, probes=4),
+        "slice": loss_slice(model, loss, batches, "random"),
+        "ascent": loss_slice(model, loss, batches, "sam", span=0.5),
+        "quantisation": quantised_accuracy(model, test, bits=(8, 6, 5, 4, 3)),
+    }
+
+
+def alpha_star(data: Data) -> Any:
+    """Return α* during training with adaptive α."""
+    torch.manual_seed(0)
+    model = ConvNet()
+    base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    optimizer = Lookbehind(base, rho=RHO, k=K, alpha="adaptive", model=model)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS)
+    with alpha_trace(optimizer) as recording:
+        train(model, optimizer, *data.train.tensors(), epochs=EPOCHS, scheduler=scheduler)
+    return recording.result()
+
+
+def picture(found: dict[str, Any], trace: Any) -> None:
+    figure, axes = pyplot.subplots(3, 3, figsize=(12, 9.5), layout="constrained")
+    for place, name in zip(axes.flat, found["SGD"], strict=False):
+        if name in ("eigenvalues", "trace"):
+            continue
+        for method in METHODS:
+            place.set_prop_cycle(color=[COLOURS[method]])
+            before = len(place.lines)
+            found[method][name].plot(place)
+            for line in place.lines[before:]:
+                line.set_color(COLOURS[method])
+        if place.get_legend() is not None:
+            place.get_legend().remove()
+        place.set_title(name)
+    for place, name in ((axes.flat[3], "eigenvalues"), (axes.flat[4], "trace")):
+        values = [getattr(found[m][name], "values", None) or [found[m][name].trace] for m in METHODS]
+        place.bar(METHODS, [v[0] for v in values], color=[COLOURS[m] for m in METHODS])
+        place.set_title("largest eigenvalue" if name == "eigenvalues" else "trace of the Hessian")
+    axes.flat[0].legend(axes.flat[0].lines, METHODS)
+    axes.flat[8].text(0.97, 0.05, "□ per channel\n○ per tensor", ha="right", transform=axes.flat[8].transAxes)
+    figure.savefig(FOLDER / "measurements.png", dpi=110)
+    lone = trace.plot().get_figure()
+    lone.savefig(FOLDER / "alpha.png", dpi=110)
+
+
+def main() -> None:
+    """Train, measure, draw, and print the table of docs/measure.md."""
+    torch.set_num_threads(1)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for seed in range(SEEDS):
+        data = load("digits", noise=0.4, seed=seed)
+        found[seed] = {method: measured(trained(method, data, seed), data) for method in METHODS}
+    picture(found[0], alpha_star(load("digits", noise=0.4)))
+    numbers = {
+        seed: {m: {n: r.to_dict() for n, r in results.items()} for m, results in of_seed.items()}
+        for seed, of_seed in found.items()
+    }
+    (FOLDER / "measurements.json").write_text(json.dumps(numbers) + "\n")
+    rows = {
+        "training loss": lambda r: r["sharpness"].loss,
+        "125-sharpness, r = 0.2": lambda r: r["sharpness"].values[3],
+        "125-sharpness of ASAM, r = 1": lambda r: r["relative sharpness"].values[3],
+        "largest eigenvalue": lambda r: r["eigenvalues"].values[0],
+        "trace": lambda r: r["trace"].trace,
+        "accuracy %": lambda r: r["noise"].means[0],
+        "… with noisy weights, σ = 0.2": lambda r: r["noise"].means[2],
+        "… with noisy weights, σ = 0.4": lambda r: r["noise"].means[4],
+        "… with 4-bit weights, per tensor": lambda r: r["quantisation"].per_tensor[3],
+        "… with 4-bit weights, per channel": lambda r: r["quantisation"].per_channel[3],
+        "… with 3-bit weights, per channel": lambda r: r["quantisation"].per_channel[4],
+    }
+    print("| | " + " | ".join(METHODS) + " |\n|---|" + "---|" * len(METHODS))
+    for name, pick in rows.items():
+        cells = []
+        for method in METHODS:
+            values = [pick(found[seed][method]) for seed in range(SEEDS)]
+            cells.append(f"{statistics.mean(values):.3g} ± {statistics.stdev(values):.2g}")
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
