@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lookbehind import SAM, Lookahead, Lookbehind, MultistepSAM
-from lookbehind.training import train
+from lookbehind.measure import alpha_trace
+from lookbehind.training import Epoch, History, fit, train
 
 IMAGES = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
 LABELS = (IMAGES.sum(1) > 0).long()
@@ -73,3 +76,137 @@ def test_a_diverged_run_is_marked() -> None:
     history = train(model, optimizer, IMAGES, LABELS, epochs=9)
     assert history.diverged
     assert len(history.epochs) < 9
+
+
+def test_weights_ruined_by_the_last_step_are_a_divergence() -> None:
+    """The loss is measured before the step, so the epoch's mean does not show it."""
+    model = net()
+    history = fit(model, torch.optim.SGD(model.parameters(), lr=float("inf")), [(IMAGES, LABELS)], epochs=5)
+    assert history.diverged
+    assert [math.isfinite(e.loss) for e in history.epochs] == [True]
+
+
+MINIBATCHES = list(zip(IMAGES.split(8), LABELS.split(8), strict=True))
+
+
+def test_an_epoch_is_described_at_the_unperturbed_weights() -> None:
+    model = net()
+    optimizer = SAM(torch.optim.SGD(model.parameters(), lr=0.5), rho=0.5)
+    seen: list[tuple[float, float, int]] = []
+    for inputs, targets in MINIBATCHES * 2:
+        copy = net()
+        copy.load_state_dict(model.state_dict())
+        outputs = copy(inputs)
+        loss = nn.functional.cross_entropy(outputs, targets)
+        gradients = torch.autograd.grad(loss, list(copy.parameters()))
+        norm = torch.cat([g.flatten() for g in gradients]).norm()
+        seen.append((loss.item(), norm.item(), int((outputs.argmax(1) == targets).sum())))
+        optimizer.step(lambda inputs=inputs, targets=targets: closure(optimizer, model, inputs, targets))
+    model = net()
+    history = fit(model, SAM(torch.optim.SGD(model.parameters(), lr=0.5), rho=0.5), MINIBATCHES, epochs=2)
+    for epoch, part in zip(history.epochs, (seen[:3], seen[3:]), strict=True):
+        losses, norms, right = zip(*part, strict=True)
+        assert epoch.loss == pytest.approx(sum(losses) / 3)
+        assert epoch.gradient_norm == pytest.approx(sum(norms) / 3)
+        assert epoch.accuracy == 100 * sum(right) / 20
+        assert epoch.alpha is None
+
+
+def closure(optimizer: torch.optim.Optimizer, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model(inputs), targets)
+    loss.backward()
+    return loss
+
+
+@pytest.mark.parametrize("alpha", ["adaptive", "adaptive_per_tensor"])
+def test_alpha_is_the_mean_of_its_trace(alpha: str) -> None:
+    model = net()
+    optimizer = Lookbehind(sgd(model), rho=0.5, k=3, alpha=alpha)
+    with alpha_trace(optimizer) as recording:
+        history = fit(model, optimizer, MINIBATCHES, epochs=2)
+    means = recording.result().means
+    assert [e.alpha for e in history.epochs] == pytest.approx([sum(means[:3]) / 3, sum(means[3:]) / 3])
+    model = net()
+    assert fit(model, Lookbehind(sgd(model), alpha=0.5), MINIBATCHES, epochs=1).epochs[0].alpha is None
+
+
+def test_targets_that_are_no_classes_have_no_accuracy() -> None:
+    model = nn.Linear(3, 1)
+    data = [(IMAGES, IMAGES.sum(1, keepdim=True))]
+    history = fit(model, sgd(model), data, epochs=1, loss=nn.functional.mse_loss)
+    assert history.epochs[0].accuracy is None
+
+
+def test_going_on_equals_not_having_stopped() -> None:
+    whole, halves = net(), net()
+    optimizers = [Lookahead(SAM(torch.optim.SGD(m.parameters(), lr=0.1, momentum=0.9)), k=4) for m in (whole, halves)]
+    schedulers = [torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.1) for optimizer in optimizers]
+    history = fit(whole, optimizers[0], MINIBATCHES, epochs=5, scheduler=schedulers[0])
+
+    class Stop(Exception):
+        pass
+
+    def stop(epoch: Epoch) -> None:
+        kept.append(epoch)
+        if len(kept) == 2:
+            raise Stop  # in the middle of a cycle
+
+    kept: list[Epoch] = []
+    with pytest.raises(Stop):
+        fit(halves, optimizers[1], MINIBATCHES, epochs=5, scheduler=schedulers[1], on_epoch=stop)
+    seen: list[Epoch] = []
+    rest = fit(
+        halves,
+        optimizers[1],
+        MINIBATCHES,
+        epochs=5,
+        scheduler=schedulers[1],
+        on_epoch=seen.append,
+        history=History(list(kept)),
+    )
+    assert len(seen) == 3
+    assert rest.epochs[:2] == kept
+    assert [vars(e) | {"seconds": 0} for e in rest.epochs] == [vars(e) | {"seconds": 0} for e in history.epochs]
+    assert [e.seconds for e in rest.epochs] == sorted(e.seconds for e in rest.epochs)
+    assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), halves.parameters(), strict=True))
+
+
+def test_a_diverged_run_does_not_go_on() -> None:
+    model = net()
+    assert fit(model, sgd(model), MINIBATCHES, epochs=5, history=History(diverged=True)).epochs == []
+
+
+def test_no_step_waits_for_the_device(monkeypatch) -> None:
+    """On a GPU each of these would. Numbers are fetched when the epoch is over."""
+    waits: list[str] = []
+    for name in ("item", "__float__", "__bool__", "__int__", "tolist"):
+        original = getattr(Tensor, name)
+
+        def counted(tensor: Tensor, *args, original=original, name=name):
+            if inside:
+                waits.append(name)
+            return original(tensor, *args)
+
+        monkeypatch.setattr(Tensor, name, counted)
+    inside = False
+
+    class Watched(list):
+        def __iter__(self):
+            nonlocal inside
+            inside = True
+            yield from super().__iter__()
+            inside = False
+
+    model = net()
+    for optimizer in (Lookbehind(sgd(model), alpha="adaptive"), SAM(sgd(model))):
+        fit(model, optimizer, Watched(MINIBATCHES), epochs=2)
+    assert waits == []
+
+
+def test_minibatches_have_to_be_there_again_and_again() -> None:
+    model = net()
+    with pytest.raises(ValueError, match="minibatches is empty"):
+        fit(model, sgd(model), [], epochs=1)
+    with pytest.raises(ValueError, match="minibatches is an iterator"):
+        fit(model, sgd(model), iter(MINIBATCHES), epochs=1)

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch was like."""
+    """What one epoch was like. Means are over steps, each at the unperturbed weights before the step."""
 
-    loss: float  # mean over steps, each at the weights before the step
+    loss: float
+    accuracy: float | None  # of the training images, in percent; None if the targets are no class numbers
+    gradient_norm: float  # mean of ‖∇L‖₂ over all parameters
+    alpha: float | None  # mean of α* over steps (and tensors); None if α is not adaptive
     lr: float
     gradients: int  # gradient evaluations since the beginning
-    seconds: float  # since the beginning
+    seconds: float  # of training since the beginning
 
 
 @dataclass
 class History:
-    """What a training run was like; ``diverged`` if it ended with a loss that is not finite."""
+    """What a training run was like; ``diverged`` if it ended with a loss or a weight that is not finite."""
 
     epochs: list[Epoch] = field(default_factory=list)
     diverged: bool = False
@@ -43,6 +49,73 @@ class History:
         return self.epochs[-1].seconds if self.epochs else 0.0
 
 
+def fit(
+    model: nn.Module,
+    optimizer: Optimizer,
+    minibatches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    epochs: int,
+    loss: Loss = nn.functional.cross_entropy,
+    scheduler: LRScheduler | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    history: History | None = None,
+) -> History:
+    """Train a model with any optimizer, through a closure, one pass over the minibatches an epoch.
+
+    The model holds the slow weights at the end, for every optimizer. A run whose loss or weights are no longer finite
+    at the end of an epoch stops there and is marked as diverged. No step waits for the device.
+
+    To go on after an interruption, load the states of model, optimizer, scheduler and minibatches, and pass the
+    ``history`` of the epochs that are done.
+
+    Args:
+        model: the model, on the device of the minibatches.
+        optimizer: any optimizer of torch or of this package.
+        minibatches: pairs (inputs, targets) that can be gone through once an epoch: a ``Shuffled``, a loader, a list.
+        epochs: number of epochs, those in ``history`` among them.
+        loss: a function of (outputs, targets). Default cross-entropy.
+        scheduler: stepped once an epoch. Default none.
+        on_epoch: called with each finished ``Epoch``, after the scheduler's step.
+        history: what was before. It grows, and is returned. Default: nothing was.
+
+    Returns:
+        The ``History``, with gradient evaluations counted where they happen.
+
+    Raises:
+        ValueError: if there is no minibatch, or they can be gone through only once.
+
+    Example:
+        >>> import torch
+        >>> from lookbehind import SAM
+        >>> model = torch.nn.Linear(2, 2)
+        >>> optimizer = SAM(torch.optim.SGD(model.parameters(), lr=0.1))
+        >>> minibatches = [(torch.randn(4, 2), torch.tensor([0, 1, 0, 1])) for _ in range(2)]
+        >>> history = fit(model, optimizer, minibatches, epochs=2)
+        >>> fit(model, optimizer, minibatches, epochs=3, history=history).gradients
+        12
+
+    """
+    if isinstance(minibatches, Iterator):
+        raise ValueError("minibatches is an iterator, which can be gone through only once; pass a list or a loader")
+    history = History() if history is None else history
+    while len(history.epochs) < epochs and not history.diverged:
+        start = time.perf_counter()
+        model.train()
+        steps = _Steps(model, optimizer, loss, history.gradients)
+        for inputs, targets in minibatches:
+            steps.take(inputs, targets)
+        lr = optimizer.param_groups[0]["lr"]
+        if scheduler is not None:
+            scheduler.step()
+        epoch = steps.summary(lr=float(lr), before=history.seconds, start=start)
+        history.epochs.append(epoch)
+        history.diverged = not (math.isfinite(epoch.loss) and _finite(model))
+        if on_epoch is not None:
+            on_epoch(epoch)
+    _end_on_slow_weights(optimizer)
+    return history
+
+
 def train(
     model: nn.Module,
     optimizer: Optimizer,
@@ -52,14 +125,11 @@ def train(
     epochs: int,
     batch: int = 64,
     seed: int = 0,
-    loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
+    loss: Loss = nn.functional.cross_entropy,
     scheduler: LRScheduler | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> History:
-    """Train a model on tensors in memory with any optimizer, through a closure.
-
-    The model holds the slow weights at the end, for every optimizer. A run whose loss is no longer finite at the end of
-    an epoch stops there and is marked as diverged.
+    """Train a model on tensors in memory: ``fit`` with minibatches in a new order each epoch.
 
     Args:
         model: the model, on the device of the data.
@@ -85,41 +155,85 @@ def train(
         12
 
     """
-    order = torch.Generator().manual_seed(seed)
-    history = History()
-    gradients, start = 0, time.perf_counter()
-    model.train()
-    for _ in range(epochs):
-        losses = []
-        for index in torch.randperm(len(images), generator=order).to(images.device).split(batch):
-            inputs, targets = images[index], labels[index]
-
-            def closure() -> Tensor:
-                nonlocal gradients
-                gradients += 1
-                optimizer.zero_grad()
-                value = loss(model(inputs), targets)  # noqa: B023 -- called within this pass of the loop
-                value.backward()
-                return value
-
-            losses.append(_step(optimizer, closure))
-        lr = optimizer.param_groups[0]["lr"]
-        if scheduler is not None:
-            scheduler.step()
-        mean = torch.stack(losses).mean().item()
-        history.epochs.append(Epoch(mean, float(lr), gradients, time.perf_counter() - start))
-        if on_epoch is not None:
-            on_epoch(history.epochs[-1])
-        if not math.isfinite(mean):
-            history.diverged = True
-            break
-    _end_on_slow_weights(optimizer)
-    return history
+    minibatches = _Reordered(images, labels, batch, torch.Generator().manual_seed(seed))
+    return fit(model, optimizer, minibatches, epochs=epochs, loss=loss, scheduler=scheduler, on_epoch=on_epoch)
 
 
-def _step(optimizer: Optimizer, closure: Callable[[], Tensor]) -> Tensor:
-    value: Any = optimizer.step(closure)  # type: ignore[arg-type]
-    return torch.as_tensor(value).detach()
+@dataclass
+class _Reordered:
+    """Tensors as minibatches, in a new order at each pass."""
+
+    images: Tensor
+    labels: Tensor
+    batch: int
+    generator: torch.Generator
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.images), generator=self.generator).to(self.images.device)
+        for index in order.split(self.batch):
+            yield self.images[index], self.labels[index]
+
+
+class _Steps:
+    """The steps of an epoch, and what they were like: tensors, left where they are until the epoch's end."""
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, loss: Loss, gradients: int) -> None:
+        self.model, self.optimizer, self.loss, self.gradients = model, optimizer, loss, gradients
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.losses: list[Tensor] = []
+        self.norms: list[Tensor] = []
+        self.alphas: list[Tensor] = []
+        self.right: list[Tensor] = []  # numbers of training images that were classified right
+        self.classified = 0
+
+    def take(self, inputs: Tensor, targets: Tensor) -> None:
+        """Take one step, whose first gradient is the one at the unperturbed weights."""
+        before = self.gradients
+
+        def closure() -> Tensor:
+            self.optimizer.zero_grad()
+            outputs = self.model(inputs)
+            value = self.loss(outputs, targets)
+            value.backward()
+            if self.gradients == before:
+                self._look(outputs.detach(), targets)
+            self.gradients += 1
+            return value
+
+        value: Any = self.optimizer.step(closure)  # type: ignore[arg-type]
+        self.losses.append(torch.as_tensor(value).detach())
+        alpha = getattr(self.optimizer, "alpha_star", None)
+        if alpha is not None and not getattr(self.optimizer, "last_step_skipped", False):
+            self.alphas.append(alpha.mean())
+
+    def _look(self, outputs: Tensor, targets: Tensor) -> None:
+        self.norms.append(get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+        if outputs.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point():
+            self.right.append((outputs.argmax(1) == targets).sum())
+            self.classified += len(targets)
+
+    def summary(self, *, lr: float, before: float, start: float) -> Epoch:
+        """Wait for the device, and return what the epoch was like."""
+        if not self.losses:
+            raise ValueError("minibatches is empty; at least one minibatch is needed")
+        return Epoch(
+            loss=_mean(self.losses),
+            accuracy=100.0 * int(torch.stack(self.right).sum()) / self.classified if self.right else None,
+            gradient_norm=_mean(self.norms),
+            alpha=_mean(self.alphas) if self.alphas else None,
+            lr=lr,
+            gradients=self.gradients,
+            seconds=before + time.perf_counter() - start,
+        )
+
+
+def _mean(values: list[Tensor]) -> float:
+    return torch.stack(values).mean().item()
+
+
+def _finite(model: nn.Module) -> bool:
+    """Whether all weights are finite. The last step of an epoch can ruin them without a trace in its losses."""
+    return all(bool(p.isfinite().all()) for p in model.parameters())
 
 
 @torch.no_grad()

@@ -1,0 +1,128 @@
+"""From a run's description to what trains it: data, model, optimizer, learning rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, MultiStepLR
+
+from lookbehind.data import Data, default_root, load
+from lookbehind.lab.run import Method, Run, Workload
+from lookbehind.models import build
+from lookbehind.optim import SAM, Adaptive, Euclidean, Lookahead, Lookbehind, MultistepSAM
+from lookbehind.training import Loss
+
+
+@dataclass
+class Trainer:
+    """What a run trains with. ``optimizer`` is the method around ``base``, or ``base`` itself.
+
+    The scheduler holds the base, so that both outlast a change of method.
+    """
+
+    model: nn.Module
+    base: SGD
+    scheduler: LRScheduler
+    method: Method
+    optimizer: Optimizer
+
+    def change(self, method: Method) -> None:
+        """Put another method around the same base: momentum and schedule go on (Figure 10)."""
+        factor = method.rate / self.method.rate
+        for group in self.base.param_groups:
+            for key in set(group) - {"params", "initial_lr", *self.base.defaults}:
+                del group[key]  # of the method before, whose ρ and α would be taken for this one's
+            group["lr"] *= factor  # from which the schedules go on, step by step
+        self.method, self.optimizer = method, optimizer_of(method, self.base, self.model)
+
+
+def trainer_of(run: Run, data: Data, device: str, epoch: int = 0) -> Trainer:
+    """Return what a run trains with in an epoch, counted from 0, freshly initialised from the seed."""
+    torch.manual_seed(run.seed)
+    model = build(run.workload.model, channels=data.channels, classes=len(data.classes)).to(device)
+    method = run.method_at(epoch)
+    base = base_of(run.workload, method, model)
+    return Trainer(model, base, scheduler_of(run.workload, base), method, optimizer_of(method, base, model))
+
+
+def data_of(run: Run, device: str) -> Data:
+    """Return a run's data on a device. The last ones are kept, for runs that share them."""
+    w = run.workload
+    return _data(w.dataset, run.seed, w.train, w.validation, w.test, w.noise, w.size, default_root(), device)
+
+
+@lru_cache(maxsize=2)
+def _data(
+    dataset: str,
+    seed: int,
+    train: int | None,
+    validation: int | None,
+    test: int | None,
+    noise: float,
+    size: int | None,
+    root: Path,
+    device: str,
+) -> Data:
+    data = load(dataset, root, seed=seed, train=train, validation=validation, test=test, noise=noise, size=size)
+    return data.to(device)
+
+
+def loss_of(workload: Workload) -> Loss:
+    """Return the training loss: cross-entropy, with the workload's label smoothing."""
+    return partial(nn.functional.cross_entropy, label_smoothing=workload.label_smoothing)
+
+
+def base_of(workload: Workload, method: Method, model: nn.Module) -> SGD:
+    """Return SGD at the workload's learning rate times the method's ``rate``."""
+    return SGD(
+        model.parameters(),
+        lr=workload.lr * method.rate,
+        momentum=workload.momentum,
+        weight_decay=workload.weight_decay,
+    )
+
+
+def optimizer_of(method: Method, base: Optimizer, model: nn.Module) -> Optimizer:
+    """Return the method around a base optimizer."""
+    given = method.model_dump(include={"k", "alpha", "gather"}, exclude_none=True)  # no more than the kind takes
+    if method.kind == "base":
+        return base
+    if method.rho is None:
+        return Lookahead(base, **given)
+    climb: dict[str, Any] = {
+        "rho": method.rho / (method.k or 1) if method.divided else method.rho,
+        "perturbation": Euclidean() if method.perturbation == "sam" else Adaptive(eta=method.eta),
+        "model": model if method.unperturbed_statistics else None,
+    }
+    match method.kind:
+        case "sam":
+            return SAM(base, **climb)
+        case "multistep":
+            return MultistepSAM(base, **climb, **given)
+        case "lookahead":
+            return Lookahead(SAM(base, **climb), **given)
+        case "lookbehind":
+            return Lookbehind(base, **climb, **given)
+
+
+def scheduler_of(workload: Workload, base: Optimizer) -> LRScheduler:
+    """Return the learning rates, to be stepped once an epoch."""
+    match workload.schedule:
+        case "steps":
+            return MultiStepLR(base, list(workload.milestones), gamma=workload.factor)
+        case "cosine":
+            return CosineAnnealingLR(base, T_max=workload.epochs)
+        case "constant":
+            return ConstantLR(base, factor=1.0)
+
+
+def segments(run: Run) -> list[tuple[Method, int]]:
+    """Return the methods of a run, each with the number of epochs after which it ends."""
+    ends = {run.method_at(epoch): epoch + 1 for epoch in range(run.workload.epochs)}
+    return list(ends.items())

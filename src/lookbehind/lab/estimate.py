@@ -1,0 +1,203 @@
+"""What an item will cost: gradient evaluations exactly, hours roughly. No data set need be there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from math import ceil
+
+from lookbehind.lab.cell import Cell, Derived
+from lookbehind.lab.lookup import Results, remembered
+from lookbehind.lab.parts import Part, cells
+from lookbehind.lab.report import Task, tasks
+from lookbehind.lab.run import Measurement, NoiseSettings, Run, SharpnessSettings, Workload
+
+FORWARD = 1 / 3  # of a gradient evaluation, which is a forward pass and a backward pass of twice its cost
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a data set: how many to train on and to test on, their channels and height, and classes."""
+
+    train: int
+    test: int
+    channels: int
+    size: int
+    classes: int
+
+
+IMAGES: dict[str, Images] = {
+    "digits": Images(1797, 0, 1, 8, 10),  # no official test images
+    "fashion-mnist": Images(60_000, 10_000, 1, 28, 10),
+    "cifar10": Images(50_000, 10_000, 3, 32, 10),
+    "cifar100": Images(50_000, 10_000, 3, 32, 100),
+    "imagenet": Images(1_281_167, 50_000, 3, 224, 1000),
+}  # a data set of your own: IMAGES["mine"] = Images(...)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Something that trains, and how fast.
+
+    Args:
+        name: what it is, as it stands beside an estimate.
+        flops: floating-point operations per second that it sustains.
+        rates: images per second, forward and backward, by (model, size of the images), where that was measured.
+        workers: runs at once.
+        overhead: seconds for each run that are not training: loading, building, writing.
+
+    """
+
+    name: str
+    flops: float
+    rates: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    workers: int = 1
+    overhead: float = 0.0
+
+    def images_per_second(self, workload: Workload) -> float:
+        """Return how many images it takes forward and backward through the workload's model."""
+        images = _images(workload)
+        size = workload.size or images.size
+        if rate := self.rates.get((workload.model, size)):
+            return rate
+        return self.flops / (3 * forward_flops(workload.model, images.channels, size, images.classes))
+
+
+TWO_CORES = Device(
+    "two x86 server cores, a run on each (measured, less 20 %)",
+    flops=10e9,
+    rates={("convnet", 8): 12_000, ("resnet8", 8): 6_000, ("convnet", 14): 5_500, ("resnet8", 14): 2_800},
+    workers=2,
+    overhead=0.3,
+)
+A100 = Device("one NVIDIA A100 at 20 TFLOP/s (assumed: what convolutions in TF32 come to; not measured)", flops=20e12)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What parts cost at most: what a selection has still to decide is counted at its most expensive outcome."""
+
+    runs: int
+    gradients: int  # gradient evaluations, each on a minibatch, in training
+    hours: float  # with evaluation and measurements, at all workers
+    device: str
+    done: int  # of the runs, those that finished or diverged
+    hours_left: float
+
+
+def estimate(parts: Iterable[Part], device: Device, results: Results | None = None) -> Estimate:
+    """Estimate what parts cost, with runs that they share counted once.
+
+    Args:
+        parts: of one item, or of several.
+        device: what is to train.
+        results: where finished runs are looked up. Default: nothing is done.
+
+    Returns:
+        An ``Estimate``.
+
+    Raises:
+        ValueError: if a data set is not in ``IMAGES``.
+
+    """
+    results = None if results is None else remembered(results)
+    everything = [*tasks(parts := tuple(parts)), *_dearest(parts, results)]
+    done = set() if results is None else {run for run, _ in everything if results.result(run) is not None}
+    return Estimate(
+        runs=len(everything),
+        gradients=sum(gradients(run) for run, _ in everything),
+        hours=_hours(everything, device),
+        device=device.name,
+        done=len(done),
+        hours_left=_hours([task for task in everything if task[0] not in done], device),
+    )
+
+
+def _dearest(parts: tuple[Part, ...], results: Results | None) -> list[Task]:
+    """Return runs that cost as much as derived cells can: of each what it came to, else its dearest candidate."""
+    known = {run for run, _ in tasks(parts)}
+    derived = dict.fromkeys(cell for part in parts for cell in cells(part) if isinstance(cell, Derived))
+    found: dict[Run, None] = {}
+    for cell in derived:
+        settled = None if results is None else cell.settle(results)
+        candidates = settled.candidates if isinstance(settled, Cell) else cell.possible
+        new = [[run for run in candidate.runs if run not in known] for candidate in candidates]
+        found.update(dict.fromkeys(max(new, key=lambda runs: sum(map(gradients, runs)))))
+    return [(run, ()) for run in found]
+
+
+def gradients(run: Run) -> int:
+    """Return the gradient evaluations of a run's training, each on a minibatch.
+
+    Example:
+        >>> from lookbehind.lab.run import Method
+        >>> cifar = Workload(dataset="cifar10", model="resnet34", epochs=200, validation=0)
+        >>> gradients(Run(workload=cifar, method=Method(kind="base")))  # 391 minibatches of 128
+        78200
+
+    """
+    steps = ceil(sizes(run.workload)[0] / run.workload.batch)
+    return round(steps * run.workload.epochs * run.gradients_per_step)
+
+
+def sizes(workload: Workload) -> tuple[int, int, int]:
+    """Return the numbers of training, validation and test images, by the rules of ``lookbehind.data.load``."""
+    images = _images(workload)
+    if not images.test:
+        train = 1000 if workload.train is None else workload.train
+        validation = (images.train - train) // 2 if workload.validation is None else workload.validation
+        rest = images.train - train - validation
+        return train, validation, rest if workload.test is None else workload.test
+    validation = images.train // 10 if workload.validation is None else workload.validation
+    train = images.train - validation if workload.train is None else workload.train
+    return train, validation, images.test if workload.test is None else workload.test
+
+
+def _images(workload: Workload) -> Images:
+    if workload.dataset not in IMAGES:
+        raise ValueError(
+            f"the cost of training on {workload.dataset!r} is unknown; known are {', '.join(IMAGES)}, and "
+            "lookbehind.lab.estimate.IMAGES takes more"
+        )
+    return IMAGES[workload.dataset]
+
+
+def seconds(run: Run, measurements: Iterable[Measurement], device: Device) -> float:
+    """Estimate the seconds of a run on one worker: training, accuracies after each epoch, measurements."""
+    train, validation, test = sizes(run.workload)
+    images = run.workload.epochs * (train * run.gradients_per_step + FORWARD * (validation + test))
+    images += sum(_measuring(measurement, train, test) for measurement in measurements)
+    return device.overhead + images / device.images_per_second(run.workload)
+
+
+def _measuring(measurement: Measurement, train: int, test: int) -> float:
+    """Return how many images go forward and backward, or as much work."""
+    if isinstance(measurement, NoiseSettings):  # batch norm is estimated anew for each draw
+        return FORWARD * len(measurement.sigmas) * measurement.draws * (train + test)
+    assert isinstance(measurement, SharpnessSettings)
+    images = train if measurement.images is None else measurement.images
+    return images * (1 + len(measurement.radii) * (measurement.steps - 1 + FORWARD * measurement.steps))
+
+
+def _hours(needed: Iterable[Task], device: Device) -> float:
+    return sum(seconds(run, measurements, device) for run, measurements in needed) / device.workers / 3600
+
+
+@cache
+def forward_flops(model: str, channels: int, size: int, classes: int) -> int:
+    """Return the floating-point operations of one image forward, counted by torch without computing them.
+
+    Example:
+        >>> round(forward_flops("resnet18", 3, 224, 1000) / 2e9, 2)  # multiply-adds, in billions
+        1.81
+
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from lookbehind.models import build
+
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        build(model, channels, classes)(torch.empty(2, channels, size, size))
+    return int(counter.get_total_flops()) // 2

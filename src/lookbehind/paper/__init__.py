@@ -1,0 +1,19 @@
+"""The paper's tables and figures as declarations. It knows no machinery: what is run, stored and drawn is the lab's."""
+
+from lookbehind.lab.parts import Item
+from lookbehind.paper.sensitivity import SENSITIVITY
+from lookbehind.paper.sharpness import SHARPNESS
+from lookbehind.paper.stages import STAGES
+from lookbehind.paper.tables import TABLES
+from lookbehind.paper.workloads import DEVICES, SCALES
+
+# In the paper's order: tables, then figures. Other items take their place here.
+ITEMS: dict[str, Item] = {
+    item.name: item
+    for item in sorted(
+        (*TABLES, *SHARPNESS, *SENSITIVITY, *STAGES),
+        key=lambda item: (item.name.startswith("figure"), int("".join(filter(str.isdigit, item.name)))),
+    )
+}
+
+__all__ = ["DEVICES", "ITEMS", "SCALES"]
