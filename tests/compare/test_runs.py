@@ -1,4 +1,4 @@
-"""Runs as data, the store, and the numbers of the report."""
+"""Rows as runs of the lab, and the numbers of the report. The store and the training are tested in tests/lab."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from matplotlib.figure import Figure
 from rich.console import Console
-from scipy import stats
 
-from lookbehind.compare import METHODS, Run, Store, plan
+from lookbehind.compare import METHODS, Run, plan, result_of
 from lookbehind.compare.figure import _trade_off
-from lookbehind.compare.report import Rows, differences, paired, table, to_csv, verdict
-from lookbehind.compare.runs import Result, execute, gradients_of
+from lookbehind.compare.report import Rows, differences, table, to_csv, verdict
+from lookbehind.compare.runs import Result
+from lookbehind.lab import Store, execute
 
 
 def a_run(**changes) -> Run:
-    settings = {"rho": 0.2, "k": 2, "alpha": 0.8, "radii": (0.1, 0.2), "epochs": 2, "draws": 1}
+    settings = {"rho": 0.2, "k": 2, "alpha": 0.8, "radii": (0.1, 0.2), "epochs": 2}
     return plan([changes.pop("method", "sam")], [changes.pop("labels", "noisy")], 1, **(settings | changes))[0]
 
 
@@ -39,46 +38,50 @@ def a_result(accuracy: float = 90.0, gradients: int = 96, **changes) -> Result:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_spends_the_gradients_that_are_planned(method: str) -> None:
-    run = a_run(method=method)
-    result = execute(run)
-    assert result.gradients == gradients_of(run)
+def test_every_method_spends_the_gradients_that_are_planned(method: str, tmp_path: Path) -> None:
+    run, store = a_run(method=method), Store(tmp_path)
+    assert result_of(run, store) is None
+    execute(run.trained, store)
+    assert result_of(run, store) is None  # not measured yet
+    execute(run.trained, store, run.measurements)
+    result = result_of(run, store)
+    assert result is not None
     steps = 2 * 16
     expected = {"sgd": 1, "sam": 2, "lookahead": 2, "sam-radius": 2, "sam-rate": 2}.get(method, 3)
-    assert result.gradients == steps * expected
+    assert result.gradients == run.gradients == steps * expected
     assert 0 <= result.test_accuracy <= 100
-    assert result.sharpness is not None
+    assert len(result.sharpness) == 2
     assert len(result.losses) == {"sgd-longer": 6, "sam-longer": 3}.get(method, 2)
 
 
-def test_a_run_is_repeatable_and_its_settings_decide_its_address() -> None:
-    run = a_run()
-    one, two = execute(run), execute(run)
-    assert one.model_copy(update={"seconds": 0.0}) == two.model_copy(update={"seconds": 0.0})
-    addresses = {a_run(**{name: value}).address for name, value in
-                 [("rho", 0.1), ("k", 3), ("alpha", 0.5), ("epochs", 3), ("radii", (0.1,)), ("method", "sgd"),
-                  ("labels", "clean"), ("device", "cuda"), ("version", "9")]}  # fmt: skip
-    assert len(addresses | {run.address}) == 10
+def test_settings_decide_what_is_trained_and_measured() -> None:
+    def addresses(run: Run) -> tuple[str, ...]:
+        return (run.trained.address, *(measurement.address for measurement in run.measurements))
+
+    methods = ("sgd", "lookahead", "lookbehind", "multistep", "sam-rate", "sam-radius")
+    changes = [("rho", 0.1), ("epochs", 3), ("radii", (0.1,)), ("labels", "clean"), *(("method", m) for m in methods)]
+    found = {addresses(a_run(**{name: value})) for name, value in changes}
+    assert len(found | {addresses(a_run())}) == len(changes) + 1
+    for name, value in (("k", 3), ("alpha", 0.5)):
+        assert addresses(a_run(method="lookbehind", **{name: value})) != addresses(a_run(method="lookbehind"))
 
 
-def test_methods_share_split_and_initial_weights() -> None:
-    """Differences are paired: with a learning rate of 0 all methods end with the same numbers."""
-    results = [execute(a_run(method=m, lr=0.0, epochs=1)) for m in ("sgd", "sam", "lookbehind")]
-    assert len({(r.test_accuracy, r.validation_accuracy) for r in results}) == 1
+def test_controls_are_what_they_are_called() -> None:
+    sam = a_run().trained
+    assert a_run(method="sam-rate").trained.method.rate == pytest.approx(0.8 * 2)
+    assert a_run(method="sam-radius").trained.method.rho == pytest.approx(2 * 0.2)
+    assert a_run(method="sam-longer").trained.workload == sam.workload.for_epochs(3)
+    assert {a_run(method=m).trained.workload for m in METHODS if "longer" not in m} == {sam.workload}
+    assert all(a_run(method=m).trained.method.unperturbed_statistics for m in METHODS if "sgd" not in m)
 
 
-def test_a_diverged_run_is_recorded_as_diverged() -> None:
-    result = execute(a_run(method="sgd", lr=1e18, epochs=3))
+def test_a_diverged_run_has_no_measurements(tmp_path: Path) -> None:
+    run, store = a_run(rho=1e38), Store(tmp_path)
+    execute(run.trained, store, run.measurements)
+    result = result_of(run, store)
+    assert result is not None
     assert result.diverged
-    assert result.sharpness == (None, None)
-
-
-def test_a_radius_that_overflows_is_no_divergence() -> None:
-    result = execute(a_run(method="sgd", radii=(0.1, 1e30), epochs=1))
-    assert not result.diverged
-    assert result.train_loss is not None
-    assert result.sharpness[0] is not None
-    assert result.sharpness[1] is None
+    assert (result.noisy_accuracy, result.train_loss, result.sharpness) == (None, None, (None, None))
 
 
 def _partly_diverged(lookbehind: int) -> list[tuple[Run, Result]]:
@@ -117,76 +120,6 @@ def test_negative_sharpness_is_drawn(sharpness: tuple[float, float], scale: str)
     _trade_off(axes, rows)
     assert axes.get_yscale() == scale
     assert axes.collections[0].get_offsets()[0].tolist() == [1.0, sharpness[1]]
-
-
-def test_the_store_gives_back_what_it_got(tmp_path: Path) -> None:
-    store, run = Store(tmp_path / "new" / "folder"), a_run()
-    store.open()
-    assert store.load(run) is None
-    store.save(run, a_result())
-    assert store.load(run) == a_result()
-    assert store.load(a_run(rho=0.3)) is None
-    assert [p.name for p in store.folder.iterdir()] == [f"{run.address}.json"]
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (lambda text: text[: len(text) // 2], "damaged"),
-        (lambda text: "", "damaged"),
-        (lambda text: "[1, 2]", "damaged"),
-        (lambda text: "{}", "damaged"),
-        (lambda text: text.replace('"test_accuracy": 90.0', '"test_accuracy": 99.0'), "checksum"),
-    ],
-)
-def test_a_damaged_file_is_not_believed(tmp_path: Path, damage, reason: str) -> None:
-    store, run = Store(tmp_path), a_run()
-    store.save(run, a_result())
-    store.path(run).write_text(damage(store.path(run).read_text()))
-    with pytest.raises(ValueError, match=reason):
-        store.load(run)
-
-
-def test_a_file_of_other_settings_is_not_believed(tmp_path: Path) -> None:
-    store, run, other = Store(tmp_path), a_run(), a_run(rho=0.3)
-    store.save(other, a_result())
-    store.path(other).rename(store.path(run))
-    with pytest.raises(ValueError, match="other settings"):
-        store.load(run)
-
-
-def test_a_file_that_is_not_text_is_not_believed(tmp_path: Path) -> None:
-    store, run = Store(tmp_path), a_run()
-    store.path(run).write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="cannot be read"):
-        store.load(run)
-
-
-def test_a_save_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
-    store, run = Store(tmp_path), a_run()
-    store.save(run, a_result(90.0))
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        store.save(run, a_result(91.0))
-    assert len(list(tmp_path.iterdir())) == 1
-    assert store.load(run) == a_result(90.0)
-
-
-def test_paired_interval_against_scipy() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for n in (2, 3, 8):
-        a, b = torch.randn(2, n, generator=generator, dtype=torch.float64).tolist()
-        interval = stats.ttest_rel(a, b).confidence_interval(0.95)
-        ours = paired(a, b)
-        assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high))
-        assert ours.shows == (stats.ttest_rel(a, b).pvalue < 0.05)
-        wider = stats.ttest_rel(a, b).confidence_interval(1 - 0.05 / 4)
-        assert paired(a, b, comparisons=4).low == pytest.approx(wider.low)
-    assert paired([1.0], [0.5]).low is None
 
 
 def _finished(accuracies: dict[str, list[float]], gradients: dict[str, int]) -> list[tuple[Run, Result]]:

@@ -58,8 +58,6 @@ def compare(
 
     """
     try:
-        from concurrent.futures.process import BrokenProcessPool
-
         from rich.console import Console
 
         from lookbehind.compare import command, runs
@@ -78,18 +76,14 @@ def compare(
         k=k,
         alpha=alpha,
         radii=tuple(sorted(set(radius))),
-        device=device,
     )
     console = Console()
     if not console.is_terminal:
         console = Console(width=170)
     try:
-        command.compare(planned, output, console)
-    except BrokenProcessPool:
-        raise WorkerLostError(
-            "a worker process was ended from outside, perhaps for want of memory; finished runs are kept, and the same "
-            "command continues"
-        ) from None
+        command.compare(planned, output, console, device)
+    except command.FailedError as error:
+        raise WorkerLostError(f"{error}; finished runs are kept, and the same command continues") from None
     except OSError as error:
         place = error.filename or output
         reason = error.strerror or error

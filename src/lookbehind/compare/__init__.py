@@ -1,7 +1,5 @@
 """``lookbehind compare``: what SGD and the sharpness-aware optimizers do on real data, at equal cost too."""
 
-from lookbehind.compare.runs import METHODS, Run, plan
-from lookbehind.compare.store import Store
-from lookbehind.compare.work import work
+from lookbehind.compare.runs import METHODS, Run, plan, result_of
 
-__all__ = ["METHODS", "Run", "Store", "plan", "work"]
+__all__ = ["METHODS", "Run", "plan", "result_of"]

@@ -11,55 +11,71 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from lookbehind.compare.figure import draw
 from lookbehind.compare.report import Rows, differences, table, to_csv, to_json, verdict
-from lookbehind.compare.runs import METHODS, Labels, Result, Run, gradients_of
-from lookbehind.compare.store import Store, write
-from lookbehind.compare.work import work
+from lookbehind.compare.runs import METHODS, Labels, Result, Run, result_of
+from lookbehind.lab import Store, fill
+from lookbehind.lab.files import write
+from lookbehind.lab.pool import Event
 
 
-def compare(runs: Sequence[Run], folder: Path, console: Console) -> None:
+class FailedError(Exception):
+    """Some runs failed."""
+
+
+def compare(runs: Sequence[Run], folder: Path, console: Console, device: str = "cpu") -> None:
     """Do the runs that are not on disk yet, then show tables and write tables, numbers and a picture.
 
     Args:
         runs: the planned runs.
-        folder: where finished runs are kept (in ``runs/``) and the results are written.
+        folder: the store of finished runs, where the results are written too.
         console: where to show them.
+        device: where to train.
 
     Raises:
         OSError: if the folder cannot be written to.
+        FailedError: if runs failed. The others are kept.
 
     """
-    store = Store(folder / "runs")
+    store = Store(folder, say=lambda sentence: _say(console, sentence))
     store.open()
-    done = _finished(runs, store, console)
-    missing = [run for run in runs if run not in done]
+    done = sum(result_of(run, store) is not None for run in runs)
     if done:
-        _say(console, f"{len(done)} of {len(runs)} runs are in {folder} already; {len(missing)} to do.")
+        _say(console, f"{done} of {len(runs)} runs are in {folder} already; {len(runs) - done} to do.")
     with _progress(console) as progress:
-        # Bars move by gradients, since a run of Lookbehind takes three times as long as one of SGD.
-        bar = progress.add_task("training", total=sum(map(gradients_of, runs)), done=len(done), runs=len(runs))
-        progress.advance(bar, sum(map(gradients_of, done)))
-
-        def on_done(run: Run, result: Result) -> None:
-            done[run] = result
-            progress.update(bar, advance=gradients_of(run), done=len(done))
-            if not console.is_terminal:
-                console.print(f"{len(done)}/{len(runs)} {METHODS[run.method].label}, {run.labels}, seed {run.seed}")
-
-        work(missing, store, on_done)
-    _report([(run, done[run]) for run in runs], folder, console)
+        watch = _Watch(runs, store, progress, console)
+        wanted = [(run.trained, run.measurements) for run in runs]
+        failed = fill(wanted, store, on_event=watch.hear, devices=(device,), save_every=30.0)
+    if failed:
+        raise FailedError(f"{len(failed)} runs failed, the first with {next(iter(failed.values()))}")
+    _report([(run, result) for run in runs if (result := result_of(run, store)) is not None], folder, console)
 
 
-def _finished(runs: Sequence[Run], store: Store, console: Console) -> dict[Run, Result]:
-    found = {}
-    for run in runs:
-        try:
-            result = store.load(run)
-        except ValueError as error:
-            _say(console, f"{store.path(run)} is not used: {error}. The run is done again.")
-            continue
-        if result is not None:
-            found[run] = result
-    return found
+class _Watch:
+    """Bars move by gradients, since a run of Lookbehind takes three times as long as one of SGD."""
+
+    def __init__(self, runs: Sequence[Run], store: Store, progress: Progress, console: Console) -> None:
+        self.rows = {run.trained: run for run in runs}
+        self.done = {run.trained for run in runs if result_of(run, store) is not None}
+        self.spent = {run: self.rows[run].gradients for run in self.done}
+        self.progress, self.console = progress, console
+        total = sum(run.gradients for run in runs)
+        self.bar = progress.add_task("training", total=total, done=len(self.done), runs=len(runs))
+        self._show()
+
+    def hear(self, event: Event) -> None:
+        """Take account of what happened to a run."""
+        if event.kind == "epoch":
+            self.spent[event.run] = event.gradients
+        elif event.kind == "done":
+            self.done.add(event.run)
+            row = self.rows[event.run]
+            self.spent[event.run] = row.gradients
+            if not self.console.is_terminal:
+                label = METHODS[row.method].label
+                self.console.print(f"{len(self.done)}/{len(self.rows)} {label}, {row.labels}, seed {row.seed}")
+        self._show()
+
+    def _show(self) -> None:
+        self.progress.update(self.bar, completed=sum(self.spent.values()), done=len(self.done))
 
 
 def _progress(console: Console) -> Progress:
@@ -85,9 +101,12 @@ def _report(finished: list[tuple[Run, Result]], folder: Path, console: Console) 
             for part in (table(rows), differences(rows), verdict(rows)):
                 if part is not None:
                     output.print(part)
-    write(folder / "compare.txt", text.getvalue())
-    write(folder / "compare.json", to_json(finished))
-    write(folder / "compare.csv", to_csv(finished))
+    for name, content in (
+        ("compare.txt", text.getvalue()),
+        ("compare.json", to_json(finished)),
+        ("compare.csv", to_csv(finished)),
+    ):
+        write(folder / name, content.encode())
     names = ["compare.txt", "compare.json", "compare.csv", *(path.name for path in draw(finished, folder))]
     _say(console, f"Written to {folder}: {', '.join(names)}")
 

@@ -6,55 +6,14 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import sqrt
 
 from rich import box
 from rich.table import Table
-from scipy import stats
 
 from lookbehind.compare.runs import METHODS, Labels, Result, Run
+from lookbehind.lab.statistics import Difference, mean, paired, std
 
 Finished = Sequence[tuple[Run, Result]]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A paired difference over seeds, with its 95 % t interval (absent for a single seed)."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    seeds: int
-
-    @property
-    def shows(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
-
-    def __str__(self) -> str:
-        interval = "" if self.low is None else f"  [{self.low:+.2f}, {self.high:+.2f}]"
-        return f"{self.mean:+.2f}{interval}"
-
-
-def paired(values: Sequence[float], others: Sequence[float], comparisons: int = 1) -> Difference:
-    """Return the mean of the differences of pairs, and the 95 % interval by Student's t.
-
-    With several comparisons each interval is wider (Bonferroni), so that all of them hold at 95 % together.
-
-    Example:
-        >>> print(paired([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]))
-        +2.00  [-0.48, +4.48]
-
-    """
-    differences = [a - b for a, b in zip(values, others, strict=True)]
-    n = len(differences)
-    mean = sum(differences) / n
-    if n < 2:
-        return Difference(mean, None, None, n)
-    error = sqrt(sum((d - mean) ** 2 for d in differences) / (n - 1) / n)
-    margin = float(stats.t.ppf(1 - 0.025 / comparisons, n - 1)) * error
-    return Difference(mean, mean - margin, mean + margin, n)
 
 
 class Rows:
@@ -105,7 +64,7 @@ class Rows:
         if budget is None:
             return []
         equal = [m for m in self.by_method if abs(self.gradients(m) - budget) <= 0.02 * budget]
-        return sorted(equal, key=lambda m: -_mean(self.values(m, _accuracy)))
+        return sorted(equal, key=lambda m: -mean(self.values(m, _accuracy)))
 
 
 def _seed(pair: tuple[Run, Result]) -> int:
@@ -114,10 +73,6 @@ def _seed(pair: tuple[Run, Result]) -> int:
 
 def _accuracy(result: Result) -> float:
     return result.test_accuracy
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -130,11 +85,8 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     """
     if not values:
         return "not finite"
-    mean = _mean(values)
-    if len(values) == 1:
-        return f"{mean:.{digits}f}"
-    std = sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
-    return f"{mean:.{digits}f} ± {std:.{digits}f}"
+    error = std(values)
+    return f"{mean(values):.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
 def describe(labels: Labels, run: Run, seeds: int) -> str:
@@ -172,7 +124,7 @@ def table(rows: Rows) -> Table:
             spread(rows.values(method, lambda x: x.train_loss), 3),
             *sharpness,
             f"{rows.gradients(method):,}" + (" =" if method in equal else ""),
-            f"{_mean([x.seconds for _, x in runs]):.1f}",
+            f"{mean([x.seconds for _, x in runs]):.1f}",
         )
     result.caption = (
         "mean ± standard deviation over seeds; = marks Lookbehind's cost; rows below the line are controls; training "
@@ -214,7 +166,7 @@ def verdict(rows: Rows) -> str:
     best, rivals = equal[0], equal[1:]
     open_ = [m for m in rivals if not rows.against(best, m, len(rivals)).shows]
     names = [rows.name(m) for m in open_]
-    accuracy = _mean(rows.values(best, _accuracy))
+    accuracy = mean(rows.values(best, _accuracy))
     sentence = f"{where}, at {rows.budget():,} gradients each, {rows.name(best)} is best ({accuracy:.2f} %)"
     if not names:
         return f"{sentence}, and these seeds show it against all {len(rivals)} rivals."

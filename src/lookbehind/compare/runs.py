@@ -1,30 +1,24 @@
-"""What is compared: runs as data. A run is its complete settings, and their hash is its address."""
+"""What is compared: each run of the lab with the name of its row, and its numbers as the tables want them."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
-from lookbehind import SAM, Lookahead, Lookbehind, MultistepSAM, __version__
-from lookbehind.data import load_digits
-from lookbehind.measure import m_sharpness, noisy_accuracy
-from lookbehind.measure.noise import accuracy
-from lookbehind.models import ConvNet
-from lookbehind.training import train
+from lookbehind import lab
+from lookbehind.lab import Measurement, Method, NoiseSettings, SharpnessSettings, Store, Workload
+from lookbehind.lab.estimate import gradients
 
 Labels = Literal["noisy", "clean"]
 NOISE = {"noisy": 0.4, "clean": 0.0}  # fraction of the training labels drawn anew
-MEASURING_BATCH = 125  # m of m-sharpness: 1,000 training images are 8 minibatches
+SIGMA = 0.4
 
 
 class Run(BaseModel):
-    """One training run with its measurements: all that decides its numbers."""
+    """A row's name and seed, and the settings that all rows share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,19 +30,61 @@ class Run(BaseModel):
     alpha: float
     radii: tuple[float, ...]
     epochs: int
-    batch: int = 64
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    sigma: float = 0.4
-    draws: int = 5
-    device: str = "cpu"
-    version: str = __version__
 
     @property
-    def address(self) -> str:
-        """Sixteen digits that stand for the settings."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+    def trained(self) -> lab.Run:
+        """The run of the lab. Batch-norm statistics follow unperturbed passes, for all methods alike."""
+        digits = Workload(
+            dataset="digits",
+            model="convnet",
+            train=1000,
+            noise=NOISE[self.labels],
+            epochs=self._epochs(),
+            batch=64,
+            weight_decay=5e-4,
+            schedule="cosine",
+        )
+        return lab.Run(workload=digits, method=self._method(), seed=self.seed)
+
+    @property
+    def measurements(self) -> tuple[Measurement, Measurement]:
+        """125-sharpness, for which 1,000 training images are 8 minibatches, and accuracy with noisy weights."""
+        return SharpnessSettings(radii=self.radii, m=125), NoiseSettings(sigmas=(SIGMA,), draws=5)
+
+    @property
+    def gradients(self) -> int:
+        """How many gradients the run evaluates."""
+        return gradients(self.trained)
+
+    def _epochs(self) -> int:
+        """Lookbehind spends k + 1 gradients on a minibatch, SGD 1 and SAM 2: 'longer' makes up for it in epochs."""
+        if self.method == "sgd-longer":
+            return self.epochs * (self.k + 1)
+        if self.method == "sam-longer":
+            return round(self.epochs * (self.k + 1) / 2)
+        return self.epochs
+
+    def _method(self) -> Method:
+        sam = Method(kind="sam", perturbation="sam", rho=self.rho, unperturbed_statistics=True)
+        several = {**sam.model_dump(exclude_defaults=True), "k": self.k}
+        match self.method:
+            case "sgd" | "sgd-longer":
+                return Method(kind="base")
+            case "sam" | "sam-longer":
+                return sam
+            case "sam-rate":
+                return sam.model_copy(update={"rate": self.alpha * self.k})
+            case "sam-radius":
+                return sam.model_copy(update={"rho": self.k * self.rho})
+            case "multistep":
+                return Method.model_validate({**several, "kind": "multistep", "gather": "last"})
+            case "lookahead":
+                return Method.model_validate({**several, "kind": "lookahead", "alpha": self.alpha})
+            case "lookbehind":
+                return Method.model_validate({**several, "kind": "lookbehind", "alpha": self.alpha})
+            case "lookbehind-adaptive":
+                return Method.model_validate({**several, "kind": "lookbehind", "alpha": "adaptive"})
+        raise ValueError(f"method is {self.method!r}; allowed are {', '.join(METHODS)}")
 
 
 class Result(BaseModel):
@@ -58,7 +94,7 @@ class Result(BaseModel):
 
     test_accuracy: float
     validation_accuracy: float
-    noisy_accuracy: float
+    noisy_accuracy: float | None
     train_loss: float | None
     sharpness: tuple[float | None, ...]  # one for each radius
     gradients: int
@@ -68,7 +104,7 @@ class Result(BaseModel):
 
 
 @dataclass(frozen=True)
-class Method:
+class Entry:
     """A row of the table."""
 
     label: str
@@ -77,16 +113,16 @@ class Method:
 
 
 METHODS = {
-    "sgd": Method("SGD", "SGD with momentum"),
-    "sam": Method("SAM", "one ascent; 2 gradients a step"),
-    "multistep": Method("Multistep-SAM", "k ascents, descent with the last gradient; k + 1 gradients a step"),
-    "lookahead": Method("Lookahead-SAM", "SAM inside Lookahead; 2 gradients a step"),
-    "lookbehind": Method("Lookbehind-SAM", "k ascents, k descents, interpolation by α; k + 1 gradients a step"),
-    "lookbehind-adaptive": Method("Lookbehind-SAM, adaptive α", "the same with α* of eq. 6-7"),
-    "sam-radius": Method("SAM at radius k·ρ", "does a larger ρ do the same?", control=True),
-    "sam-rate": Method("SAM at rate α·k·η", "does a larger step do the same?", control=True),
-    "sgd-longer": Method("SGD, longer", "SGD for as many gradients as Lookbehind", control=True),
-    "sam-longer": Method("SAM, longer", "SAM for as many gradients as Lookbehind", control=True),
+    "sgd": Entry("SGD", "SGD with momentum"),
+    "sam": Entry("SAM", "one ascent; 2 gradients a step"),
+    "multistep": Entry("Multistep-SAM", "k ascents, descent with the last gradient; k + 1 gradients a step"),
+    "lookahead": Entry("Lookahead-SAM", "SAM inside Lookahead; 2 gradients a step"),
+    "lookbehind": Entry("Lookbehind-SAM", "k ascents, k descents, interpolation by α; k + 1 gradients a step"),
+    "lookbehind-adaptive": Entry("Lookbehind-SAM, adaptive α", "the same with α* of eq. 6-7"),
+    "sam-radius": Entry("SAM at radius k·ρ", "does a larger ρ do the same?", control=True),
+    "sam-rate": Entry("SAM at rate α·k·η", "does a larger step do the same?", control=True),
+    "sgd-longer": Entry("SGD, longer", "SGD for as many gradients as Lookbehind", control=True),
+    "sam-longer": Entry("SAM, longer", "SAM for as many gradients as Lookbehind", control=True),
 }
 
 
@@ -100,82 +136,24 @@ def plan(methods: Sequence[str], labels: Sequence[Labels], seeds: int, **setting
     ]
 
 
-def gradients_of(run: Run) -> int:
-    """Return how many gradients a run will evaluate, for progress bars."""
-    per_step = {"sgd": 1, "multistep": run.k + 1, "lookbehind": run.k + 1, "lookbehind-adaptive": run.k + 1}
-    steps = -(-1000 // run.batch) * _epochs(run)
-    return steps * per_step.get(run.method.removesuffix("-longer"), 2)
-
-
-def _epochs(run: Run) -> int:
-    """Lookbehind spends k + 1 gradients on a minibatch, SGD 1 and SAM 2: 'longer' makes up for it in epochs."""
-    if run.method == "sgd-longer":
-        return run.epochs * (run.k + 1)
-    if run.method == "sam-longer":
-        return round(run.epochs * (run.k + 1) / 2)
-    return run.epochs
-
-
-def _optimizer(run: Run, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """Return the method's optimizer; batch-norm statistics follow unperturbed passes, for all methods alike."""
-    lr = run.lr * run.alpha * run.k if run.method == "sam-rate" else run.lr
-    base = torch.optim.SGD(model.parameters(), lr=lr, momentum=run.momentum, weight_decay=run.weight_decay)
-    match run.method:
-        case "sgd" | "sgd-longer":
-            return base
-        case "sam" | "sam-rate" | "sam-longer":
-            return SAM(base, rho=run.rho, model=model)
-        case "sam-radius":
-            return SAM(base, rho=run.k * run.rho, model=model)
-        case "multistep":
-            return MultistepSAM(base, rho=run.rho, k=run.k, model=model)
-        case "lookahead":
-            return Lookahead(SAM(base, rho=run.rho, model=model), k=run.k, alpha=run.alpha)
-        case "lookbehind":
-            return Lookbehind(base, rho=run.rho, k=run.k, alpha=run.alpha, model=model)
-        case "lookbehind-adaptive":
-            return Lookbehind(base, rho=run.rho, k=run.k, alpha="adaptive", model=model)
-    raise ValueError(f"method is {run.method!r}; allowed are {', '.join(METHODS)}")
-
-
-def execute(run: Run) -> Result:
-    """Train and measure. The seed decides split, label noise, initial weights and order of data in every method."""
-    torch.manual_seed(run.seed)
-    data = load_digits(run.seed, noise=NOISE[run.labels]).to(run.device)
-    model = ConvNet().to(run.device)
-    optimizer = _optimizer(run, model)
-    epochs = _epochs(run)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
-    history = train(
-        model,
-        optimizer,
-        data.train_images,
-        data.train_labels,
-        epochs=epochs,
-        batch=run.batch,
-        seed=run.seed,
-        scheduler=scheduler,
-    )
-    train_batches = _minibatches(data.train_images, data.train_labels)
-    test_batches = _minibatches(data.test_images, data.test_labels)
-    sharpness = m_sharpness(model, torch.nn.functional.cross_entropy, train_batches, run.radii)
-    noisy = noisy_accuracy(model, train_batches, test_batches, [run.sigma], draws=run.draws, seed=run.seed)
+def result_of(run: Run, store: Store) -> Result | None:
+    """Return what a run gave, or None if it or one of its measurements is missing."""
+    result = store.result(run.trained)
+    if result is None:
+        return None
+    diverged = result.status == "diverged"
+    sharpness, noisy = (store.measured(run.trained, measurement) for measurement in run.measurements)
+    if not diverged and (sharpness is None or noisy is None):
+        return None
+    last = result.last
     return Result(
-        test_accuracy=accuracy(model, test_batches),
-        validation_accuracy=accuracy(model, _minibatches(data.validation_images, data.validation_labels)),
-        noisy_accuracy=noisy.means[0],
-        train_loss=_finite(sharpness.loss),
-        sharpness=tuple(map(_finite, sharpness.values)),
-        gradients=history.gradients,
-        seconds=history.seconds,
-        diverged=history.diverged or _finite(sharpness.loss) is None,
-        losses=tuple(epoch.loss for epoch in history.epochs if math.isfinite(epoch.loss)),
+        test_accuracy=last.test,
+        validation_accuracy=last.validation or 0.0,
+        noisy_accuracy=None if noisy is None else noisy["means"][0],
+        train_loss=None if sharpness is None else sharpness["loss"],
+        sharpness=tuple(sharpness["values"]) if sharpness else (None,) * len(run.radii),
+        gradients=result.gradients,
+        seconds=result.seconds,
+        diverged=diverged,
+        losses=tuple(record.loss for record in result.records if record.loss is not None),
     )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _minibatches(images: torch.Tensor, labels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    return list(zip(images.split(MEASURING_BATCH), labels.split(MEASURING_BATCH), strict=True))
