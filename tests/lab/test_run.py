@@ -78,9 +78,15 @@ def test_addresses_stay_what_they_are() -> None:
 
 
 def test_equal_runs_have_one_address() -> None:
-    one = Run(workload=DIGITS.model_copy(update={"lr": 1.0}), method=LOOKBEHIND)
-    other = Run(workload=DIGITS.model_copy(update={"lr": 1}), method=LOOKBEHIND)
+    one, other = (
+        Run(
+            workload=DIGITS.model_copy(update={"lr": number}),
+            method=LOOKBEHIND.model_copy(update={"alpha": number, "rho": number}),
+        )
+        for number in (1.0, 1)
+    )
     assert (one, one.address) == (other, other.address)
+    assert Run.model_validate_json(other.model_dump_json(warnings=False)).address == one.address
 
 
 def test_measurements_of_two_kinds_have_two_addresses() -> None:

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from lookbehind.lab import DamageWarning, Record, SharpnessSettings, Store, UnwritableError, execute
+from lookbehind.lab.files import read_json, write_json
 from tests.lab.runs import RUN, SAM, numbers
 
 SHARP = SharpnessSettings(radii=(0.1,))
@@ -285,6 +286,20 @@ def test_a_full_disk_at_any_moment_loses_nothing(tmp_path: Path, said: Said, fin
     assert numbers(result) == numbers(Store(finished).result(RUN))
     assert store.measured(RUN, SHARP) == Store(finished).measured(RUN, SHARP)
     assert not said  # no half-written file was ever met
+
+
+def test_a_file_that_is_there_outlives_a_full_disk(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "result.json"
+    write_json(path, {"number": 1})
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UnwritableError, match=r"No space left on device: '.*result\.json'"):
+        write_json(path, {"number": 2})
+    assert read_json(path) == {"number": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
 
 
 def test_a_disk_that_takes_small_files_only(tmp_path: Path, said: Said, finished: Path) -> None:

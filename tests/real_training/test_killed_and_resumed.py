@@ -192,6 +192,18 @@ def test_a_save_that_fails_leaves_the_previous_checkpoint(good: Path, monkeypatc
         checkpoint.save(good, {"step": 4})
     monkeypatch.undo()
     assert checkpoint.load(good)["step"] == 3
+
+    def full_while_writing(*_: object) -> None:
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError:
+            raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904 -- as torch.save does on a full disk
+
+    monkeypatch.setattr(torch, "save", full_while_writing)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(good, {"step": 4})
+    monkeypatch.undo()
+    assert checkpoint.load(good)["step"] == 3
     assert [p.name for p in good.parent.iterdir()] == ["last.pt"]
     with pytest.raises((AttributeError, pickle.PicklingError)):
         checkpoint.save(good, {"step": lambda: 4})

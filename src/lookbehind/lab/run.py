@@ -28,7 +28,7 @@ class Frozen(BaseModel):
         behaviour moves no address.
         """
         # Python's json writes a number the same way in every version. A copy may hold 1 where the field says 1.0.
-        exact = type(self).model_validate(self.model_dump())
+        exact = type(self).model_validate(self.model_dump(warnings=False))
         content = json.dumps(exact.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
         return hashlib.sha256(f"{type(self).__name__} {content}".encode()).hexdigest()[:16]
 
