@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,11 @@ def test_wrong_kinds() -> None:
         draw([filled])
     with pytest.raises(TypeError, match="'lines' is a figure"):
         to_latex(read(figures(known)[0], known))
+
+
+def test_a_label_with_dollars_is_no_formula(tmp_path: Path) -> None:
+    known = Known()
+    part = figures(known)[0]
+    hostile = replace(part, title=r"costs $5 or $\foo$")
+    save(draw([read(hostile, known)]), tmp_path / "dollars.svg")
+    assert r"costs $5 or $\foo$" in (tmp_path / "dollars.svg").read_text()

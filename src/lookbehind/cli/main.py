@@ -38,14 +38,16 @@ def _dispatch(arguments: Sequence[str]) -> int:
         from tyro.extras import SubcommandApp
     except ImportError:
         raise UserError(NEEDS_LAB) from None
+    from lookbehind.cli import lab, measure
     from lookbehind.cli.compare import compare
-    from lookbehind.cli.measure import COMMANDS
 
-    app, measure = SubcommandApp(), SubcommandApp()
+    app, measurements = SubcommandApp(), SubcommandApp()
     app.command(compare)
-    for command in COMMANDS:
-        measure.command(command)
-    app.command(measure, name="measure", help="Measure a saved model.")
+    for name, command in lab.COMMANDS.items():
+        app.command(command, name=name)  # type: ignore[call-overload]  # its overloads forget this form
+    for command in measure.COMMANDS:
+        measurements.command(command)
+    app.command(measurements, name="measure", help="Measure a saved model.")
     about = "Sharpness-aware optimisation for PyTorch, measured."
     if arguments == ["measure"]:
         arguments = ["measure", "--help"]

@@ -79,7 +79,7 @@ def beside(title: str, columns: tuple[str, ...], reference: Row, rivals: Sequenc
         cells = tuple(None if cell is None else Derived((cell,), make, cell.metric) for cell in ours)
         rows.append(Row(label, cells, "controls", ranked=False))
     caption = (
-        f"Rivals spend the gradient evaluations of {reference.label}; controls have its epochs. In brackets: paired "
+        f"Rivals spend the gradient evaluations of {reference.label}; controls have its epochs. Beside them: paired "
         f"difference to {reference.label} and its 95 % interval, for all rivals of a column together."
     )
     return Table(title, columns, tuple(rows), against=reference.label, caption=caption)

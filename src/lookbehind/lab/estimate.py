@@ -201,3 +201,18 @@ def forward_flops(model: str, channels: int, size: int, classes: int) -> int:
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         build(model, channels, classes)(torch.empty(2, channels, size, size))
     return int(counter.get_total_flops()) // 2
+
+
+def duration(hours: float) -> str:
+    """Return a time in the unit that suits it.
+
+    Example:
+        >>> duration(0.002), duration(0.5), duration(30), duration(3000)
+        ('7 s', '30 min', '30 h', '125 days')
+
+    """
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
+    if hours < 2:
+        return f"{hours * 60:.0f} min"
+    return f"{hours:.0f} h" if hours < 100 else f"{hours / 24:,.0f} days"

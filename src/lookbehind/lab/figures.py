@@ -42,23 +42,25 @@ def draw(filled: Sequence[Filled], across: int = 2) -> Figure:
         A matplotlib ``Figure``.
 
     """
+    import matplotlib
     from matplotlib.figure import Figure
 
     across = min(across, len(filled))
     down = math.ceil(len(filled) / across)
     figure = Figure(figsize=(5.2 * across, 4.4 * down), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).ravel()
-    for axes, each in zip(grid, filled, strict=False):
-        match each.part:
-            case Heatmap():
-                _heatmap(figure, axes, each.part, each)
-            case Lines():
-                _lines(axes, each.part, each)
-            case Scatter():
-                _scatter(axes, each.part, each)
-            case _:
-                raise TypeError(f"{each.part.title!r} is a table, and no figure")
-        axes.set_title(each.part.title, fontsize=10)
+    with matplotlib.rc_context({"text.parse_math": False}):  # a label with two $ is no formula
+        for axes, each in zip(grid, filled, strict=False):
+            match each.part:
+                case Heatmap():
+                    _heatmap(figure, axes, each.part, each)
+                case Lines():
+                    _lines(axes, each.part, each)
+                case Scatter():
+                    _scatter(axes, each.part, each)
+                case _:
+                    raise TypeError(f"{each.part.title!r} is a table, and no figure")
+            axes.set_title(each.part.title, fontsize=10)
     for axes in grid[len(filled) :]:
         axes.set_axis_off()
     return figure

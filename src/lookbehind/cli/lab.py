@@ -1,0 +1,249 @@
+"""`lookbehind list`, `show`, `run` and `report`: the paper's tables and figures."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional
+
+from lookbehind.cli._mistakes import UserError, usable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lookbehind.lab import Store
+    from lookbehind.lab.parts import Part
+
+Scale = Literal["smoke", "cpu", "paper"]
+Names = Annotated[tuple[str, ...], Positional]
+STORE = Path("lab")
+
+
+def list_items() -> None:
+    """List the tables and figures, with what each costs at each scale."""
+    from rich import box
+    from rich.table import Table
+
+    from lookbehind.lab.estimate import duration, estimate
+    from lookbehind.paper import DEVICES, ITEMS, SCALES
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("item")
+    table.add_column("what it shows")
+    for scale in SCALES:
+        table.add_column(f"{scale}: runs, time", justify="right")
+    for name, item in ITEMS.items():
+        costs = [estimate(item.at(scale).parts, DEVICES[scale]) for scale in SCALES]
+        table.add_row(name, item.title, *(f"{cost.runs:,}, {duration(cost.hours)}" for cost in costs))
+    parts = {scale: [part for item in ITEMS.values() for part in item.at(scale).parts] for scale in SCALES}
+    costs = [estimate(parts[scale], DEVICES[scale]) for scale in SCALES]
+    table.add_section()
+    table.add_row("all", "runs that items share are trained once", *(f"{c.runs:,}, {duration(c.hours)}" for c in costs))
+    table.caption = "; ".join(f"{scale}: {DEVICES[scale].name}" for scale in SCALES[1:])
+    _console().print(table)
+
+
+def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
+    """Show what items need: runs, how many are done, and the cost of the rest.
+
+    Args:
+        items: names as `lookbehind list` gives them, or all.
+        scale: smoke for seconds, cpu for minutes on two cores, paper for the paper's own settings.
+        store: folder with finished runs.
+
+    """
+    from rich import box
+    from rich.table import Table
+
+    from lookbehind.lab.estimate import duration, estimate
+    from lookbehind.lab.report import tasks_now
+    from lookbehind.paper import DEVICES
+
+    console = _console()
+    kept = _store(store, console)
+    table = Table(title=f"scale {scale}", box=box.SIMPLE_HEAD)
+    for head in ("item", "runs", "done", "failed", "gradient evaluations", "time", "left"):
+        table.add_column(head, justify="left" if head == "item" else "right")
+    chosen = _chosen(items, scale)
+    if len(chosen) > 1:
+        chosen["together"] = tuple(part for parts in chosen.values() for part in parts)
+    try:
+        for name, parts in chosen.items():
+            cost = estimate(parts, DEVICES[scale], kept)
+            failed = sum(kept.failure(run) is not None for run, _ in tasks_now(parts, kept))
+            table.add_row(
+                name,
+                f"{cost.runs:,}",
+                f"{cost.done:,}",
+                f"{failed:,}" if failed else "",
+                f"{cost.gradients:,}",
+                duration(cost.hours),
+                duration(cost.hours_left),
+            )
+    except OSError as error:
+        raise _unusable(error, store) from None
+    table.caption = f"on {DEVICES[scale].name}; at most, as far as selections decide what is needed"
+    console.print(table)
+
+
+def run(
+    items: Names,
+    scale: Scale = "cpu",
+    store: Path = STORE,
+    processes: int | None = None,
+    device: tuple[str, ...] = ("cpu",),
+    tensorboard: bool = False,
+) -> None:
+    """Train and measure what items need and the store does not have.
+
+    Finished runs are never done again, unfinished ones go on from their last checkpoint, and items share runs. Several
+    commands can work on one store at once.
+
+    Args:
+        items: names as `lookbehind list` gives them, or all.
+        scale: smoke for seconds, cpu for minutes on two cores, paper for the paper's own settings.
+        store: folder for runs.
+        processes: runs at a time; if not said, one for each core, or for each device.
+        device: where to train, such as cuda:0 cuda:1; runs take them in turn.
+        tensorboard: write curves for TensorBoard too.
+
+    """
+    from lookbehind.lab import fill
+    from lookbehind.lab.report import tasks_now
+
+    if processes is not None and processes < 1:
+        raise UserError(f"--processes is {processes}; at least 1 is needed")
+    for one in device:
+        usable(one)
+    console = _console()
+    kept = _store(store, console)
+    parts = [part for of_item in _chosen(items, scale).values() for part in of_item]
+    failed: dict[Any, str] = {}
+    try:
+        # What is best decides what else is needed, such as controls at the chosen α and k.
+        while wanted := [task for task in tasks_now(parts, kept) if task[0] not in failed and not kept.complete(*task)]:
+            with _Progress(console, wanted) as progress:
+                failed |= fill(wanted, kept, processes, progress.hear, devices=device, tensorboard=tensorboard)
+    except OSError as error:
+        raise _unusable(error, store) from None
+    except ValueError as error:  # data that are not there
+        raise UserError(str(error)) from None
+    for one_run, reason in failed.items():
+        _say(console, f"failed: {one_run.workload.dataset}, {one_run.method.kind}, seed {one_run.seed}: {reason}")
+    if failed:
+        raise UserError(
+            f"{len(failed)} runs failed; what went wrong is in their folders, and the same command tries again"
+        )
+    _say(
+        console,
+        f"All runs of {', '.join(items)} at scale {scale} are in {store}. See: lookbehind report {' '.join(items)}",
+    )
+
+
+def report(items: Names, scale: Scale = "cpu", store: Path = STORE, output: Path = Path("report")) -> None:
+    """Write tables and figures of items from finished runs: a page for each and an index, CSV and LaTeX.
+
+    Nothing is trained; what is missing is shown as missing.
+
+    Args:
+        items: names as `lookbehind list` gives them, or all.
+        scale: smoke for seconds, cpu for minutes on two cores, paper for the paper's own settings.
+        store: folder with finished runs.
+        output: folder for the pages.
+
+    """
+    from lookbehind.lab.page import write
+    from lookbehind.paper import DEVICES, ITEMS
+
+    console = _console()
+    kept = _store(store, console)
+    chosen = [ITEMS[name] for name in _chosen(items, scale)]
+    try:
+        paths = write(chosen, kept, output, scale, device=DEVICES[scale])
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{error.filename or output} cannot be written ({reason}); choose another --output") from None
+    _say(console, f"Written: {paths[-1]} and {len(paths) - 1} more files in {output}")
+
+
+COMMANDS = {"list": list_items, "show": show, "run": run, "report": report}
+
+
+def _chosen(items: Sequence[str], scale: str) -> dict[str, tuple[Part, ...]]:
+    from lookbehind.paper import ITEMS
+
+    unknown = [name for name in items if name not in ITEMS and name != "all"]
+    if unknown or not items:
+        given = f"item {unknown[0]!r} is unknown" if unknown else "no item is named"
+        raise UserError(f"{given}; there are all, {', '.join(ITEMS)}")
+    names = list(ITEMS) if "all" in items else [name for name in ITEMS if name in items]
+    return {name: ITEMS[name].at(scale).parts for name in names}
+
+
+def _unusable(error: OSError, store: Path) -> UserError:
+    reason = error.strerror or error
+    return UserError(f"{error.filename or store} cannot be used ({reason}); choose another --store or make room")
+
+
+def _store(path: Path, console: Console) -> Store:
+    from lookbehind.lab import Store
+
+    return Store(path, say=lambda sentence: _say(console, sentence))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=150)
+
+
+def _say(console: Console, sentence: str) -> None:
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Progress:
+    """A bar of gradient evaluations for all runs together, on a terminal; else a line now and then."""
+
+    def __init__(self, console: Console, wanted: Sequence[tuple[Any, Any]]) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from lookbehind.lab.estimate import gradients
+
+        self.console, self.total = console, len(wanted)
+        self.gradients = {run: gradients(run) for run, _ in wanted}
+        self.seen: dict[Any, int] = {}
+        self.finished = self.said = 0
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self.bar = self.progress.add_task("gradient evaluations", total=sum(self.gradients.values()))
+
+    def __enter__(self) -> _Progress:
+        if not self.console.is_terminal:
+            _say(self.console, f"{self.total} runs to do on {platform.processor() or platform.machine()}")
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def hear(self, event: Any) -> None:
+        """Take account of what happened to a run."""
+        if event.kind == "epoch":
+            self.seen[event.run] = event.gradients
+        else:
+            self.seen[event.run] = self.gradients.get(event.run, 0)
+        if event.kind in ("done", "failed"):
+            self.finished += 1
+        self.progress.update(
+            self.bar,
+            completed=sum(self.seen.values()),
+            description=f"{self.finished} of {self.total} runs; gradient evaluations",
+        )
+        # A log wants to know, but not of each run of hundreds.
+        if not self.console.is_terminal and self.finished >= self.said + max(1, self.total // 20):
+            self.said = self.finished
+            _say(self.console, f"{self.finished} of {self.total} runs")
