@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from lookbehind.cli import main
+from lookbehind.data import DATASETS
 from lookbehind.lab import Store
 from lookbehind.lab.report import read, tasks_now
+from lookbehind.models import MODELS
 from lookbehind.paper import ITEMS
 
 
@@ -17,6 +19,12 @@ def test_list_names_every_item_and_scale(capsys) -> None:
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in [*ITEMS, "smoke", "cpu", "paper"])
+
+
+def test_models_and_data_sets_are_listed(capsys) -> None:
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in [*MODELS, *DATASETS])
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`lookbehind list`, `show`, `run` and `report`: the paper's tables and figures."""
+"""`lookbehind list`, `models`, `show`, `run` and `report`: the paper's tables and figures."""
 
 from __future__ import annotations
 
@@ -44,6 +44,30 @@ def list_items() -> None:
     table.add_row("all", "runs that items share are trained once", *(f"{c.runs:,}, {duration(c.hours)}" for c in costs))
     table.caption = "; ".join(f"{scale}: {DEVICES[scale].name}" for scale in SCALES[1:])
     _console().print(table)
+
+
+def list_models() -> None:
+    """List the models and the data sets that there are."""
+    from rich import box
+    from rich.table import Table
+
+    from lookbehind.data import DATASETS, default_root
+    from lookbehind.models import MODELS
+
+    models = Table(title="models, for 3 channels and 10 classes", box=box.SIMPLE_HEAD)
+    models.add_column("name")
+    models.add_column("what it is")
+    for name, model in MODELS.items():
+        models.add_row(name, model.description)
+    data = Table(title=f"data sets, under {default_root()}", box=box.SIMPLE_HEAD)
+    for head in ("name", "title", "sizes", "files"):
+        data.add_column(head)
+    for name, dataset in DATASETS.items():
+        files = ", ".join(file.name for file in dataset.files) or "in scikit-learn" * (name == "digits") or "a folder"
+        data.add_row(name, dataset.title, ", ".join(map(str, dataset.sizes)), files)
+    console = _console()
+    console.print(models)
+    console.print(data)
 
 
 def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
@@ -169,7 +193,7 @@ def report(items: Names, scale: Scale = "cpu", store: Path = STORE, output: Path
     _say(console, f"Written: {paths[-1]} and {len(paths) - 1} more files in {output}")
 
 
-COMMANDS = {"list": list_items, "show": show, "run": run, "report": report}
+COMMANDS = {"list": list_items, "models": list_models, "show": show, "run": run, "report": report}
 
 
 def _chosen(items: Sequence[str], scale: str) -> dict[str, tuple[Part, ...]]:
