@@ -10,6 +10,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "lookbehind"
 # Each layer may import those before it.
 LAYERS = [
+    {"_whole"},
     {"optim", "models", "data", "checkpoint"},
     {"measure", "training", "integrations"},
     {"lab"},

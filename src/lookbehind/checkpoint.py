@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from lookbehind._whole import replacing
 
 
 class CheckpointError(ValueError):
@@ -35,21 +36,8 @@ def save(path: str | Path, state: dict[str, Any]) -> None:
         3
 
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        # torch.save answers a full disk with a RuntimeError about positions, and the reason in its context.
-        if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
-    _sync_folder(path.parent)
+    with replacing(Path(path)) as file:
+        torch.save(state, file)
 
 
 def load(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -84,13 +72,3 @@ def load(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} is no checkpoint: it holds {type(state).__name__} instead of a dict")
     return state
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let the new name reach the disk, where folders can be opened."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

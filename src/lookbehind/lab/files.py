@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from lookbehind._whole import replacing
 
 
 class DamagedError(ValueError):
@@ -25,12 +26,8 @@ def writing(path: Path) -> Iterator[None]:
     """Let an ``OSError`` say that it is about writing, and where."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        # torch.save answers a disk that is full with a RuntimeError about positions, with the reason in its context.
-        cause = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(cause, OSError):
-            raise
-        raise UnwritableError(cause.errno, cause.strerror or str(cause), str(path)) from error
+    except OSError as error:
+        raise UnwritableError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def write(path: Path, content: bytes) -> None:
@@ -40,18 +37,8 @@ def write(path: Path, content: bytes) -> None:
         UnwritableError: if that is not possible. The previous file, if any, is then as it was.
 
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    with writing(path):
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync(path.parent)
+    with writing(path), replacing(path) as file:
+        file.write(content)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -107,13 +94,3 @@ def read(path: Path) -> bytes | None:
 
 def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Let a new name reach the disk, where folders can be opened."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
