@@ -15,6 +15,8 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lookbehind.optim._arguments import repeatable
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -95,8 +97,7 @@ def fit(
         12
 
     """
-    if isinstance(minibatches, Iterator):
-        raise ValueError("minibatches is an iterator, which can be gone through only once; pass a list or a loader")
+    repeatable("minibatches", minibatches)
     history = History() if history is None else history
     while len(history.epochs) < epochs and not history.diverged:
         start = time.perf_counter()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lookbehind.measure.sharpness import Loss
-from lookbehind.optim._arguments import choice
+from lookbehind.optim._arguments import choice, repeatable
 from lookbehind.optim._rng import random_state, set_random_state
 from lookbehind.optim._tensors import add_, wide
 
@@ -26,8 +26,7 @@ class Objective:
 
     def __init__(self, model: nn.Module, loss: Loss, minibatches: Iterable[tuple[Tensor, Tensor]], mode: str) -> None:
         choice("mode", mode, ("eval", "train"))
-        if isinstance(minibatches, Iterator):
-            raise ValueError("minibatches is an iterator, which can be gone through only once; pass a list or a loader")
+        repeatable("minibatches", minibatches)
         self.weights: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         if not self.weights:
             raise ValueError("the model has no parameter that requires a gradient, so its loss is a constant")

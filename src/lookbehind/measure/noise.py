@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from torch.optim.swa_utils import update_bn
 
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
-from lookbehind.optim._arguments import count, nonnegative
+from lookbehind.optim._arguments import count, nonnegative, repeatable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,8 +93,8 @@ def noisy_accuracy(
     """
     sigmas = tuple(nonnegative("sigma", sigma) for sigma in sigmas)
     count("draws", draws)
-    _check_minibatches("train_minibatches", train_minibatches)
-    _check_minibatches("test_minibatches", test_minibatches)
+    check_minibatches("train_minibatches", train_minibatches)
+    check_minibatches("test_minibatches", test_minibatches)
     accuracies: dict[float, list[float]] = {sigma: [] for sigma in sigmas}
     with untouched(model):
         parameters = [p for p in model.parameters() if not weights_only or p.ndim > 1]
@@ -120,10 +120,9 @@ def noisy_accuracy(
     )
 
 
-def _check_minibatches(name: str, minibatches: Minibatches) -> None:
+def check_minibatches(name: str, minibatches: Minibatches) -> None:
     """Refuse what would leave the second draw without data: its batch-norm statistics would be wrong, silently."""
-    if isinstance(minibatches, Iterator):
-        raise ValueError(f"{name} is an iterator, which can be gone through only once; pass a list or a loader")
+    repeatable(name, minibatches)
     if next(iter(minibatches), None) is None:
         raise ValueError(f"{name} is empty; at least one minibatch is needed")
 

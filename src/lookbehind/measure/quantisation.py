@@ -12,7 +12,7 @@ from torch.optim.swa_utils import update_bn
 
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
-from lookbehind.measure.noise import _check_minibatches, accuracy
+from lookbehind.measure.noise import accuracy, check_minibatches
 from lookbehind.optim._arguments import count
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ def quantised_accuracy(
 
     """
     bits = tuple(_bits(b) for b in bits)
-    _check_minibatches("minibatches", minibatches)
+    check_minibatches("minibatches", minibatches)
     if train_minibatches is not None:
-        _check_minibatches("train_minibatches", train_minibatches)
+        check_minibatches("train_minibatches", train_minibatches)
 
     def measured() -> float:
         if train_minibatches is not None:

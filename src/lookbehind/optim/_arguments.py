@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral, Real
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def number(name: str, value: object) -> float:
@@ -44,3 +47,10 @@ def choice(name: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}")
     return value
+
+
+def repeatable(name: str, minibatches: Iterable[T]) -> Iterable[T]:
+    """Return minibatches that are not gone after one pass."""
+    if isinstance(minibatches, Iterator):
+        raise ValueError(f"{name} is an iterator, which can be gone through only once; pass a list or a loader")
+    return minibatches
