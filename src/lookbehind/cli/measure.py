@@ -6,7 +6,10 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -82,8 +85,6 @@ class Saved:
         """Return the first images of a part, in minibatches."""
         if images < 1:
             raise UserError(f"--images is {images}; at least 1 is needed")
-        from itertools import islice
-
         return list(islice(self.minibatches(part), -(-images // self.batch)))
 
     def _build(self, loaded: Data) -> nn.Module:
@@ -287,15 +288,13 @@ def quantisation(
 COMMANDS = (sharpness, noise, spectrum, slice, quantisation)
 
 
-class _mistakes:
+@contextmanager
+def _mistakes() -> Iterator[None]:
     """What a measurement refuses is the user's mistake."""
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, ValueError):
-            raise UserError(f"--{error}") from None
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"--{error}") from None
 
 
 def _fill(model: nn.Module, path: Path) -> None:
