@@ -37,11 +37,11 @@ def compare(runs: Sequence[Run], folder: Path, console: Console, device: str = "
     """
     store = Store(folder, say=lambda sentence: _say(console, sentence))
     store.open()
-    done = sum(result_of(run, store) is not None for run in runs)
+    done = [run for run in runs if result_of(run, store) is not None]
     if done:
-        _say(console, f"{done} of {len(runs)} runs are in {folder} already; {len(runs) - done} to do.")
+        _say(console, f"{len(done)} of {len(runs)} runs are in {folder} already; {len(runs) - len(done)} to do.")
     with _progress(console) as progress:
-        watch = _Watch(runs, store, progress, console)
+        watch = _Watch(runs, done, progress, console)
         wanted = [(run.trained, run.measurements) for run in runs]
         failed = fill(wanted, store, on_event=watch.hear, devices=(device,), save_every=30.0)
     if failed:
@@ -52,9 +52,9 @@ def compare(runs: Sequence[Run], folder: Path, console: Console, device: str = "
 class _Watch:
     """Bars move by gradients, since a run of Lookbehind takes three times as long as one of SGD."""
 
-    def __init__(self, runs: Sequence[Run], store: Store, progress: Progress, console: Console) -> None:
+    def __init__(self, runs: Sequence[Run], done: Sequence[Run], progress: Progress, console: Console) -> None:
         self.rows = {run.trained: run for run in runs}
-        self.done = {run.trained for run in runs if result_of(run, store) is not None}
+        self.done = {run.trained for run in done}
         self.spent = {run: self.rows[run].gradients for run in self.done}
         self.progress, self.console = progress, console
         total = sum(run.gradients for run in runs)
