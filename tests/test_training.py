@@ -44,6 +44,30 @@ def test_gradients_are_counted(make, per_step: int) -> None:
     assert not history.diverged
 
 
+def test_minibatches_can_switch_within_a_step() -> None:
+    a, b = net(), net()
+    minibatches = list(zip(IMAGES.split(4), LABELS.split(4), strict=True))  # 5: one is left out
+    history = fit(a, Lookbehind(sgd(a), k=2), minibatches, epochs=2, minibatches_per_step=2)
+    assert history.gradients == 2 * 2 * 4  # epochs, steps, 2k
+    optimizer = Lookbehind(sgd(b), k=2)
+
+    def closure(inputs: Tensor, targets: Tensor):
+        def evaluate() -> Tensor:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(b(inputs), targets)
+            loss.backward()
+            return loss
+
+        return evaluate
+
+    for _ in range(2):
+        for first, second in (minibatches[:2], minibatches[2:4]):
+            optimizer.step([closure(*first), closure(*second)])
+    assert torch.equal(a.weight, b.weight)
+    with pytest.raises(ValueError, match="fewer than a step takes"):
+        fit(a, Lookbehind(sgd(a), k=6), minibatches, epochs=1, minibatches_per_step=6)
+
+
 def test_equals_an_ordinary_loop() -> None:
     a, b = net(), net()
     seen = []

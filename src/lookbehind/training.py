@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,6 +62,7 @@ def fit(
     scheduler: LRScheduler | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     history: History | None = None,
+    minibatches_per_step: int = 1,
 ) -> History:
     """Train a model with any optimizer, through a closure, one pass over the minibatches an epoch.
 
@@ -79,6 +81,8 @@ def fit(
         scheduler: stepped once an epoch. Default none.
         on_epoch: called with each finished ``Epoch``, after the scheduler's step.
         history: what was before. It grows, and is returned. Default: nothing was.
+        minibatches_per_step: with more than 1, each step gets a list of so many closures: minibatch switching, for a
+            ``Lookbehind`` of as many inner steps. Fewer that are left at the end of an epoch are left out. Default 1.
 
     Returns:
         The ``History``, with gradient evaluations counted where they happen.
@@ -103,8 +107,12 @@ def fit(
         start = time.perf_counter()
         model.train()
         steps = _Steps(model, optimizer, loss, history.gradients)
-        for inputs, targets in minibatches:
-            steps.take(inputs, targets)
+        together: list[tuple[Tensor, Tensor]] = []
+        for minibatch in minibatches:
+            together.append(minibatch)
+            if len(together) == minibatches_per_step:
+                steps.take(together)
+                together = []
         lr = optimizer.param_groups[0]["lr"]
         if scheduler is not None:
             scheduler.step()
@@ -187,11 +195,11 @@ class _Steps:
         self.right: list[Tensor] = []  # numbers of training images that were classified right
         self.classified = 0
 
-    def take(self, inputs: Tensor, targets: Tensor) -> None:
+    def take(self, minibatches: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Take one step, whose first gradient is the one at the unperturbed weights."""
         before = self.gradients
 
-        def closure() -> Tensor:
+        def evaluate(inputs: Tensor, targets: Tensor) -> Tensor:
             self.optimizer.zero_grad()
             outputs = self.model(inputs)
             value = self.loss(outputs, targets)
@@ -201,7 +209,8 @@ class _Steps:
             self.gradients += 1
             return value
 
-        value: Any = self.optimizer.step(closure)  # type: ignore[arg-type]
+        closures = [partial(evaluate, *minibatch) for minibatch in minibatches]
+        value: Any = self.optimizer.step(closures if len(closures) > 1 else closures[0])  # type: ignore[arg-type]
         self.losses.append(torch.as_tensor(value).detach())
         alpha = getattr(self.optimizer, "alpha_star", None)
         if alpha is not None and not getattr(self.optimizer, "last_step_skipped", False):
@@ -216,7 +225,7 @@ class _Steps:
     def summary(self, *, lr: float, before: float, start: float) -> Epoch:
         """Wait for the device, and return what the epoch was like."""
         if not self.losses:
-            raise ValueError("minibatches is empty; at least one minibatch is needed")
+            raise ValueError("minibatches is empty, or has fewer than a step takes")
         return Epoch(
             loss=_mean(self.losses),
             accuracy=100.0 * int(torch.stack(self.right).sum()) / self.classified if self.right else None,

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from lookbehind.lab import Method, Run, Workload
+from lookbehind.lab import Method, Run, Store, Workload, execute
 from lookbehind.lab.build import data_of, segments, trainer_of
+from lookbehind.lab.estimate import gradients
 from lookbehind.optim import SAM, Adaptive, Euclidean, Lookahead, Lookbehind, MultistepSAM
 from lookbehind.training import fit
 
@@ -46,6 +47,14 @@ def test_every_method_is_built_and_spends_its_gradients(name: str) -> None:
     assert history.gradients == 2 * 3 * per_step == 2 * 3 * method.gradients
     assert not any(torch.equal(p, b) for p, b in zip(built.model.parameters(), before, strict=True) if p.ndim > 1)
     assert (history.epochs[0].alpha is not None) == isinstance(method.alpha, str)
+
+
+def test_a_run_switches_minibatches_and_its_cost_is_known(tmp_path) -> None:
+    method = Method(kind="lookbehind", k=2, alpha=0.5, switching=True, **SAM_)
+    run = Run(workload=TINY, method=method)  # 3 minibatches an epoch, of which one is left out
+    assert gradients(run) == execute(run, Store(tmp_path)).gradients == 4 * 2 * 2
+    with pytest.raises(ValueError, match="only lookbehind can switch"):
+        Method(kind="sam", switching=True, **SAM_)
 
 
 def test_settings_arrive_where_they_belong() -> None:

@@ -156,7 +156,7 @@ def run(
     except ValueError as error:  # data that are not there
         raise UserError(str(error)) from None
     for one_run, reason in failed.items():
-        _say(console, f"failed: {one_run.workload.dataset}, {one_run.method.kind}, seed {one_run.seed}: {reason}")
+        _say(console, f"failed: {one_run.workload.title}, {one_run.method.title}, seed {one_run.seed}: {reason}")
     if failed:
         raise UserError(
             f"{len(failed)} runs failed; what went wrong is in their folders, and the same command tries again"

@@ -44,16 +44,29 @@ class Trainer:
 
 def trainer_of(run: Run, data: Data, device: str, epoch: int = 0) -> Trainer:
     """Return what a run trains with in an epoch, counted from 0, freshly initialised from the seed."""
+    workload = of_images(run)
     torch.manual_seed(run.seed)
-    model = build(run.workload.model, channels=data.channels, classes=len(data.classes)).to(device)
+    model = build(workload.model, channels=data.channels, classes=len(data.classes)).to(device)
     method = run.method_at(epoch)
-    base = base_of(run.workload, method, model)
-    return Trainer(model, base, scheduler_of(run.workload, base), method, optimizer_of(method, base, model))
+    base = base_of(workload, method, model)
+    return Trainer(model, base, scheduler_of(workload, base), method, optimizer_of(method, base, model))
+
+
+def of_images(run: Run) -> Workload:
+    """Return the workload of a run that classifies images.
+
+    Raises:
+        TypeError: if it does something else.
+
+    """
+    if not isinstance(run.workload, Workload):
+        raise TypeError(f"the workload is a {type(run.workload).__name__}; classification of images is needed here")
+    return run.workload
 
 
 def data_of(run: Run, device: str) -> Data:
     """Return a run's data on a device. The last ones are kept, for runs that share them."""
-    w = run.workload
+    w = of_images(run)
     return _data(w.dataset, run.seed, w.train, w.validation, w.test, w.noise, w.size, default_root(), device)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from math import ceil
+from typing import Any
 
 from lookbehind.lab.cell import Cell, Derived
 from lookbehind.lab.lookup import Results, remembered
@@ -55,13 +56,52 @@ class Device:
     workers: int = 1
     overhead: float = 0.0
 
-    def images_per_second(self, workload: Workload) -> float:
-        """Return how many images it takes forward and backward through the workload's model."""
-        images = _images(workload)
-        size = workload.size or images.size
-        if rate := self.rates.get((workload.model, size)):
-            return rate
-        return self.flops / (3 * forward_flops(workload.model, images.channels, size, images.classes))
+    def rate(self, work: Work) -> float:
+        """Return how many examples a second it takes forward and backward."""
+        return self.rates.get((work.model, work.size)) or self.flops / (3 * work.flops())
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a workload takes, whatever the method.
+
+    Args:
+        epochs: of the run.
+        minibatches: of an epoch.
+        examples: of an epoch, in these minibatches.
+        evaluated: examples that go forward only after an epoch, for scores; on average.
+        model: with ``size``, the key of a measured rate.
+        size: of an example: height of an image, or tokens.
+        flops: called for the floating-point operations of an example forward.
+
+    """
+
+    epochs: int
+    minibatches: int
+    examples: int
+    evaluated: float
+    model: str
+    size: int
+    flops: Callable[[], float]
+
+
+def images_work(workload: Workload) -> Work:
+    """Return the work of image classification."""
+    train, validation, test = sizes(workload)
+    images = _images(workload)
+    size = workload.size or images.size
+    return Work(
+        epochs=workload.epochs,
+        minibatches=ceil(train / workload.batch),
+        examples=train,
+        evaluated=validation + test,
+        model=workload.model,
+        size=size,
+        flops=partial(forward_flops, workload.model, images.channels, size, images.classes),
+    )
+
+
+WORK: dict[type, Callable[[Any], Work]] = {Workload: images_work}  # by kind of workload
 
 
 TWO_CORES = Device(
@@ -137,8 +177,14 @@ def gradients(run: Run) -> int:
         78200
 
     """
-    steps = ceil(sizes(run.workload)[0] / run.workload.batch)
-    return round(steps * run.workload.epochs * run.gradients_per_step)
+    needed = work(run)
+    methods = [run.method_at(epoch) for epoch in range(needed.epochs)]
+    return sum(needed.minibatches // m.minibatches * m.minibatches * m.gradients for m in methods)
+
+
+def work(run: Run) -> Work:
+    """Return the work of a run's workload."""
+    return WORK[type(run.workload)](run.workload)
 
 
 def sizes(workload: Workload) -> tuple[int, int, int]:
@@ -164,11 +210,14 @@ def _images(workload: Workload) -> Images:
 
 
 def seconds(run: Run, measurements: Iterable[Measurement], device: Device) -> float:
-    """Estimate the seconds of a run on one worker: training, accuracies after each epoch, measurements."""
-    train, validation, test = sizes(run.workload)
-    images = run.workload.epochs * (train * run.gradients_per_step + FORWARD * (validation + test))
-    images += sum(_measuring(measurement, train, test) for measurement in measurements)
-    return device.overhead + images / device.images_per_second(run.workload)
+    """Estimate the seconds of a run on one worker: training, scores after each epoch, measurements."""
+    needed = work(run)
+    examples = needed.epochs * (needed.examples * run.gradients_per_step + FORWARD * needed.evaluated)
+    for measurement in measurements:
+        assert isinstance(run.workload, Workload)  # others are not measured
+        train, _, test = sizes(run.workload)
+        examples += _measuring(measurement, train, test)
+    return device.overhead + examples / device.rate(needed)
 
 
 def _measuring(measurement: Measurement, train: int, test: int) -> float:

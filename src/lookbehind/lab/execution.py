@@ -6,25 +6,21 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 
-from lookbehind.data import Part
-from lookbehind.lab.build import Trainer, data_of, loss_of, segments, trainer_of
 from lookbehind.lab.environment import environment
 from lookbehind.lab.files import UnwritableError
+from lookbehind.lab.kinds import Training, training
 from lookbehind.lab.measuring import measure
 from lookbehind.lab.result import Record, Result, finite
 from lookbehind.lab.run import Measurement, Run
 from lookbehind.lab.store import CHECKPOINT, Store
-from lookbehind.measure.noise import accuracy
 from lookbehind.optim._rng import random_state, set_random_state
-from lookbehind.training import Epoch, History, fit
 
 SAVE_EVERY = 10.0  # seconds
 TERMINATED = 128 + signal.SIGTERM
@@ -42,8 +38,7 @@ def execute(
 ) -> Result:
     """Train a run and measure it, or what of it is not done yet.
 
-    After each epoch validation and test accuracy are measured (Lookahead's at its slow weights). A run that was
-    interrupted goes on from its last checkpoint and ends bit for bit where it would have ended (but for seconds, and on
+    A run that was interrupted goes on from its last checkpoint and ends bit for bit where it would have ended (but for seconds, and on
     the same kind of device with the same libraries and number of threads). On SIGTERM it is saved at the end of the
     epoch, and ``SystemExit`` is raised. Any other exception is kept in the store as the run's failure.
 
@@ -83,7 +78,7 @@ def execute(
             result = store.result(run)
             whole = store.complete(run, measurements) or store.weights(run) is not None
             if result is None or not whole:
-                result = _Training(run, store, device, on_epoch, save_every, tensorboard).to_the_end()
+                result = _Execution(run, store, device, on_epoch, save_every, tensorboard).to_the_end()
             if result.status == "finished":
                 for measurement in measurements:
                     if store.measured(run, measurement) is None:
@@ -98,8 +93,8 @@ def execute(
             raise
 
 
-class _Training:
-    """The training of a run, which can be interrupted anywhere."""
+class _Execution:
+    """The training of a run from the store to the store. It can be interrupted anywhere."""
 
     def __init__(
         self,
@@ -111,14 +106,10 @@ class _Training:
         tensorboard: bool,
     ) -> None:
         self.run, self.store, self.on_epoch, self.save_every = run, store, on_epoch, save_every
-        self.data = data_of(run, device)
-        workload = run.workload
-        self.minibatches = self.data.train.shuffled(workload.batch, seed=run.seed, augment=workload.augment)
-        self.device = torch.device(device)
-        self.history = History()
+        self.device = device
         self.records: list[dict[str, Any]] = []  # with numbers that are not finite, unlike a Record
         self.environments: list[dict[str, Any]] = []
-        self.trainer = self._restored()
+        self.training = self._restored()
         here = environment(device)
         if not self.environments or self.environments[-1] != {**here, "after": self.environments[-1]["after"]}:
             self.environments.append({**here, "after": len(self.records)})  # so many epochs
@@ -126,52 +117,38 @@ class _Training:
 
     def to_the_end(self) -> Result:
         """Train what is left, and keep the result."""
-        run, trainer = self.run, self.trainer
-        about = {"environments": self.environments, "seed": run.seed, "data": finite(self.data.to_dict())}
+        run, training = self.run, self.training
+        data = finite(dict(training.data))
+        about = {"environments": self.environments, "seed": run.seed, "data": data}
         self.store.begin(run, map(finite, self.records), about)
         self.saved = time.monotonic()
         with _sigterm_noted() as self.terminated, self._curves() as self.curves:
-            for method, end in segments(run):
-                if end < len(self.history.epochs):
-                    continue
-                if method != trainer.method:
-                    trainer.change(method)
-                fit(
-                    trainer.model,
-                    trainer.optimizer,
-                    self.minibatches,
-                    epochs=end,
-                    loss=loss_of(run.workload),
-                    scheduler=trainer.scheduler,
-                    on_epoch=self._after_epoch,
-                    history=self.history,
-                )
+            training.train(self._after_epoch)
         result = self.store.finish(
             run,
-            trainer.model.state_dict(),
-            status="diverged" if self.history.diverged else "finished",
+            training.model.state_dict(),
+            status="diverged" if training.diverged else "finished",
             records=[Record.model_validate(finite(record)) for record in self.records],
-            data=finite(self.data.to_dict()),
+            data=data,
             environments=self.environments,
         )
         if self.terminated:
             raise SystemExit(TERMINATED)
         return result
 
-    def _after_epoch(self, epoch: Epoch) -> None:
-        validation, test = (self._accuracy(part) for part in (self.data.validation, self.data.test))
-        self.records.append({"epoch": len(self.records) + 1, **asdict(epoch), "validation": validation, "test": test})
+    def _after_epoch(self, epoch: Mapping[str, Any]) -> None:
+        self.records.append({"epoch": len(self.records) + 1, **epoch})
         record = finite(self.records[-1])
         self.store.log(self.run, record)
-        if not self.history.diverged:  # else the result follows at once
+        if not self.training.diverged:  # else the result follows at once
             if self.terminated or time.monotonic() - self.saved >= self.save_every:
                 self._save()
             if self.terminated:
                 raise SystemExit(TERMINATED)
         if self.curves is not None:
-            for name in set(record) - {"epoch"}:
-                if record[name] is not None:
-                    self.curves.add_scalar(name, record[name], record["epoch"])
+            for name, value in record.items():
+                if name != "epoch" and isinstance(value, (int, float)):
+                    self.curves.add_scalar(name, value, record["epoch"])
         if self.on_epoch is not None:
             self.on_epoch(Record.model_validate(record))
 
@@ -187,56 +164,36 @@ class _Training:
         with SummaryWriter(folder, purge_step=len(self.records) + 1) as writer:
             yield writer
 
-    def _accuracy(self, part: Part) -> float | None:
-        """Return the accuracy of the slow weights, where there are some."""
-        if not len(part):
-            return None
-        with getattr(self.trainer.optimizer, "slow_weights", nullcontext)():
-            return accuracy(self.trainer.model, part.minibatches(self.run.workload.batch))
-
     def _save(self) -> None:
-        trainer = self.trainer
         self.store.save_checkpoint(
             self.run,
             {
                 "records": self.records,
                 "environments": self.environments,
-                "model": trainer.model.state_dict(),
-                "optimizer": trainer.optimizer.state_dict(),
-                "scheduler": trainer.scheduler.state_dict(),
-                "minibatches": self.minibatches.state_dict(),
-                "random": {str(device): state for device, state in random_state([self.device]).items()},
+                "training": self.training.state_dict(),
+                "random": {str(device): state for device, state in random_state([torch.device(self.device)]).items()},
             },
         )
         self.saved = time.monotonic()
 
-    def _restored(self) -> Trainer:
-        """Return what the run trains with: of the last checkpoint, or fresh."""
+    def _restored(self) -> Training:
+        """Return the training at the last checkpoint, or at its beginning."""
+        fresh = training(self.run, self.device)
         state = self.store.checkpoint(self.run)
-        if state is not None:
-            fresh = self.minibatches.state_dict()
-            try:
-                return self._loaded(state)
-            except torch.OutOfMemoryError:
-                raise
-            except (KeyError, RuntimeError, TypeError, ValueError) as error:
-                path = self.store.folder(self.run) / CHECKPOINT
-                self.store.say(f"{path} does not fit this version ({error}). The run begins anew.")
-                self.minibatches.load_state_dict(fresh)
-        return trainer_of(self.run, self.data, str(self.device))
-
-    def _loaded(self, state: dict[str, Any]) -> Trainer:
-        trainer = trainer_of(self.run, self.data, str(self.device), epoch=len(state["records"]) - 1)
-        trainer.model.load_state_dict(state["model"])
-        trainer.optimizer.load_state_dict(state["optimizer"])
-        trainer.scheduler.load_state_dict(state["scheduler"])
-        self.minibatches.load_state_dict(state["minibatches"])
-        known = {f.name for f in fields(Epoch)}
-        epochs = [Epoch(**{k: v for k, v in record.items() if k in known}) for record in state["records"]]
-        environments = state["environments"]
-        set_random_state({torch.device(device): value for device, value in state["random"].items()})
-        self.history.epochs, self.records, self.environments = epochs, state["records"], environments
-        return trainer
+        if state is None:
+            return fresh
+        try:
+            fresh.load_state_dict(state["training"], state["records"])
+            self.environments, self.records = state["environments"], state["records"]
+            set_random_state({torch.device(device): value for device, value in state["random"].items()})
+            return fresh
+        except torch.OutOfMemoryError:
+            raise
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            path = self.store.folder(self.run) / CHECKPOINT
+            self.store.say(f"{path} does not fit this version ({error}). The run begins anew.")
+            self.environments, self.records = [], []
+            return training(self.run, self.device)
 
 
 @contextmanager

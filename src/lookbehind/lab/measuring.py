@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lookbehind.data import Data, Part
-from lookbehind.lab.build import data_of, loss_of, trainer_of
+from lookbehind.lab.build import data_of, loss_of, of_images, trainer_of
 from lookbehind.lab.environment import environment
 from lookbehind.lab.result import finite
 from lookbehind.lab.run import Measurement, NoiseSettings, Run, SharpnessSettings
@@ -44,11 +44,11 @@ def _values(run: Run, measurement: Measurement, model: nn.Module, data: Data) ->
             rule = Euclidean() if measurement.perturbation == "sam" else Adaptive(eta=0.0)
             minibatches = first(data.train, measurement.images).minibatches(measurement.m)
             found = m_sharpness(
-                model, loss_of(run.workload), minibatches, measurement.radii, perturbation=rule, steps=measurement.steps
+                model, loss_of(of_images(run)), minibatches, measurement.radii, perturbation=rule, steps=measurement.steps
             )
             return found.to_dict()
         case NoiseSettings():
-            batch = run.workload.batch
+            batch = of_images(run).batch
             noisy = noisy_accuracy(
                 model,
                 data.train.minibatches(batch),

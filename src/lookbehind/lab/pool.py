@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Literal
 
-from lookbehind.data import fetch
 from lookbehind.lab.estimate import TWO_CORES, seconds
 from lookbehind.lab.execution import SAVE_EVERY, TERMINATED, check_tensorboard
+from lookbehind.lab.kinds import fetch
 from lookbehind.lab.run import Measurement, Run
 from lookbehind.lab.store import BusyError, Store
 from lookbehind.lab.worker import Job, Worker
@@ -80,8 +80,8 @@ def fill(
     if not todo:
         return {}
     store.open()
-    for dataset in dict.fromkeys(job.run.workload.dataset for job in todo):
-        fetch(dataset)  # before many processes want to download it
+    for workload in dict.fromkeys(job.run.workload for job in todo):
+        fetch(workload)  # before many processes want to download it
     todo.sort(key=lambda job: seconds(job.run, job.measurements, TWO_CORES), reverse=True)
     processes = processes or (_cores() if set(devices) == {"cpu"} else len(devices))
     workers = [

@@ -16,7 +16,11 @@ class Value(BaseModel):
 
 
 class Record(Value):
-    """One epoch, with accuracies after it, all in percent. Means are over steps, at the unperturbed weights."""
+    """One epoch, with scores after it: accuracies in percent, or BLEU.
+
+    Means are over steps, at the unperturbed weights. In a stream of tasks the scores are those of the task at hand, and
+    where a task ends there are those of every task.
+    """
 
     epoch: int  # from 1
     loss: float | None
@@ -26,8 +30,10 @@ class Record(Value):
     lr: float
     gradients: int  # gradient evaluations since the beginning
     seconds: float  # of training since the beginning
-    validation: float | None  # accuracy; None without validation images
+    validation: float | None  # the score; None without validation data
     test: float
+    tasks: tuple[float, ...] = ()  # the test score of each task of a stream
+    validation_tasks: tuple[float, ...] = ()
 
 
 class Result(Value):

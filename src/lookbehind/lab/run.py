@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Adaptive = Literal["adaptive", "adaptive_per_tensor"]
-
-
-class Frozen(BaseModel):
-    """A value: compared, hashed and written by its fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @property
-    def address(self) -> str:
-        """Sixteen digits that stand for the fields.
-
-        What is at its default does not count, nor does the order of fields: a new field whose default is the old
-        behaviour moves no address.
-        """
-        # Python's json writes a number the same way in every version. A copy may hold 1 where the field says 1.0.
-        exact = type(self).model_validate(self.model_dump(warnings=False))
-        content = json.dumps(exact.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
-        return hashlib.sha256(f"{type(self).__name__} {content}".encode()).hexdigest()[:16]
+from lookbehind.lab.fine_tuning import FineTuning
+from lookbehind.lab.frozen import Adaptive, Count, Fraction, Frozen, NonNegative, Positive
 
 
 class Method(Frozen):
@@ -46,6 +23,7 @@ class Method(Frozen):
     divided: bool = False  # ascend by ρ / k (appendix A.2.3)
     rate: Positive = 1.0  # times the workload's learning rate, for the control SAM at α·k·η
     unperturbed_statistics: bool = False  # batch norm; False: running statistics follow every pass, as the paper's code
+    switching: bool = False  # each inner step has a minibatch of its own (section 6.2)
 
     @model_validator(mode="after")
     def _complete(self) -> Method:
@@ -66,21 +44,35 @@ class Method(Frozen):
             raise ValueError(f"alpha is {self.alpha!r}; lookahead needs a number")
         if self.divided and self.kind not in ("multistep", "lookbehind"):
             raise ValueError(f"divided is True; only multistep and lookbehind climb k times, {self.kind} does not")
+        if self.switching and self.kind != "lookbehind":
+            raise ValueError(f"switching is True; only lookbehind can switch minibatches, {self.kind} cannot")
         if self.eta and self.perturbation != "asam":
             raise ValueError(f"eta is {self.eta!r}; only asam takes one")
         return self
 
     @property
+    def title(self) -> str:
+        """What a sentence calls it."""
+        return f"{'' if self.kind == 'sam' else self.kind} {self.perturbation or ''}".strip()
+
+    @property
     def gradients(self) -> int:
-        """Gradient evaluations of one step on one minibatch."""
+        """Gradient evaluations for each minibatch."""
+        if self.switching:
+            return 2
         if self.kind in ("multistep", "lookbehind"):
             assert self.k is not None
             return self.k + 1
         return 1 if self.perturbation is None else 2
 
+    @property
+    def minibatches(self) -> int:
+        """Minibatches of one step."""
+        return self.k or 1 if self.switching else 1
+
 
 class Workload(Frozen):
-    """Data, model and recipe."""
+    """Classification of images: data, model and recipe."""
 
     dataset: str
     model: str
@@ -100,6 +92,11 @@ class Workload(Frozen):
     factor: Positive = 0.1
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
+    @property
+    def title(self) -> str:
+        """What a sentence calls it."""
+        return f"{self.dataset}, {self.model}"
+
     def for_epochs(self, epochs: int) -> Workload:
         """Return the same workload for another number of epochs, milestones in proportion."""
         milestones = tuple(round(m * epochs / self.epochs) for m in self.milestones)
@@ -109,7 +106,7 @@ class Workload(Frozen):
 class Run(Frozen):
     """One training run. The seed decides split, label noise, initial weights, order, augmentation and dropout."""
 
-    workload: Workload
+    workload: Workload | FineTuning
     method: Method
     seed: int = 0
     later: Method | None = None  # the method from ``switch`` epochs on (Figure 10)

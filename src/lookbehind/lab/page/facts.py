@@ -108,7 +108,7 @@ def _planned(parts: Sequence[Part], results: Results, device: Device | None) -> 
 
 def _missing(states: dict[Run, str]) -> tuple[str, ...]:
     groups = Counter(
-        f"{run.workload.dataset}, {run.workload.model}: {_named(run)}, {state}"
+        f"{run.workload.title}: {_named(run)}, {state}"
         for run, state in states.items()
         if state in OPEN
     )
@@ -117,9 +117,7 @@ def _missing(states: dict[Run, str]) -> tuple[str, ...]:
 
 def _named(run: Run) -> str:
     methods = (run.method,) if run.later is None else (run.method, run.later)
-    return " then ".join(
-        f"{'' if method.kind == 'sam' else method.kind} {method.perturbation or ''}".strip() for method in methods
-    )
+    return " then ".join(method.title for method in methods)
 
 
 def _trained_with(found: Sequence[Result]) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -1,0 +1,110 @@
+"""Classification of images: epochs of minibatches, and accuracies after each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lookbehind.data import Part, default_root
+from lookbehind.data import fetch as fetch_data
+from lookbehind.lab.build import data_of, loss_of, of_images, segments, trainer_of
+from lookbehind.lab.kinds import AfterEpoch
+from lookbehind.lab.run import Run, Workload
+from lookbehind.measure.noise import accuracy
+from lookbehind.training import Epoch, History, fit
+
+
+def fetch(workload: Workload) -> None:
+    """Get the data."""
+    _fetched(workload.dataset, default_root())
+
+
+@cache  # many workloads share a data set, and to check large files takes time
+def _fetched(dataset: str, root: Path) -> None:
+    fetch_data(dataset, root)
+
+
+def training(run: Run, device: str) -> Images:
+    """Return the training of a run."""
+    return Images(run, device)
+
+
+class Images:
+    """The training of an image classifier. Validation and test accuracy of Lookahead are those of its slow weights."""
+
+    def __init__(self, run: Run, device: str) -> None:
+        workload = of_images(run)
+        self.run, self.workload, self.device = run, workload, device
+        self.parts = data_of(run, device)
+        self.data = self.parts.to_dict()
+        self.minibatches = self.parts.train.shuffled(workload.batch, seed=run.seed, augment=workload.augment)
+        self.history = History()
+        self.trainer = trainer_of(run, self.parts, device)
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        return self.trainer.model
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss or a weight is not finite."""
+        return self.history.diverged
+
+    def train(self, after_epoch: AfterEpoch) -> None:
+        """Train each method of the run until its last epoch."""
+
+        def measured(epoch: Epoch) -> None:
+            scores = {"validation": self._accuracy(self.parts.validation), "test": self._accuracy(self.parts.test)}
+            after_epoch({**asdict(epoch), **scores})
+
+        trainer = self.trainer
+        for method, end in segments(self.run):
+            if end < len(self.history.epochs):
+                continue
+            if method != trainer.method:
+                trainer.change(method)
+            fit(
+                trainer.model,
+                trainer.optimizer,
+                self.minibatches,
+                epochs=end,
+                loss=loss_of(self.workload),
+                scheduler=trainer.scheduler,
+                on_epoch=measured,
+                history=self.history,
+                minibatches_per_step=method.minibatches,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of all that changes."""
+        trainer = self.trainer
+        return {
+            "model": trainer.model.state_dict(),
+            "optimizer": trainer.optimizer.state_dict(),
+            "scheduler": trainer.scheduler.state_dict(),
+            "minibatches": self.minibatches.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+        """Go on with the method of the last epoch that is done."""
+        trainer = trainer_of(self.run, self.parts, self.device, epoch=len(records) - 1)
+        trainer.model.load_state_dict(state["model"])
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        trainer.scheduler.load_state_dict(state["scheduler"])
+        self.minibatches.load_state_dict(state["minibatches"])
+        known = {f.name for f in fields(Epoch)}
+        self.history = History([Epoch(**{k: v for k, v in record.items() if k in known}) for record in records])
+        self.trainer = trainer
+
+    def _accuracy(self, part: Part) -> float | None:
+        if not len(part):
+            return None
+        with getattr(self.trainer.optimizer, "slow_weights", nullcontext)():
+            return accuracy(self.trainer.model, part.minibatches(self.workload.batch))
