@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -67,7 +68,8 @@ def fit(
     """Train a model with any optimizer, through a closure, one pass over the minibatches an epoch.
 
     The model holds the slow weights at the end, for every optimizer. A run whose loss or weights are no longer finite
-    at the end of an epoch stops there and is marked as diverged. No step waits for the device.
+    at the end of an epoch stops there and is marked as diverged. No step waits for the device. With a model that is
+    ``DistributedDataParallel``, losses and accuracies are means over its processes.
 
     To go on after an interruption, load the states of model, optimizer, scheduler and minibatches, and pass the
     ``history`` of the epochs that are done.
@@ -226,15 +228,24 @@ class _Steps:
         """Wait for the device, and return what the epoch was like."""
         if not self.losses:
             raise ValueError("minibatches is empty, or has fewer than a step takes")
+        accuracy = 100.0 * int(torch.stack(self.right).sum()) / self.classified if self.right else None
         return Epoch(
-            loss=_mean(self.losses),
-            accuracy=100.0 * int(torch.stack(self.right).sum()) / self.classified if self.right else None,
+            loss=self._over_processes(_mean(self.losses)),
+            accuracy=None if accuracy is None else self._over_processes(accuracy),
             gradient_norm=_mean(self.norms),
             alpha=_mean(self.alphas) if self.alphas else None,
             lr=lr,
             gradients=self.gradients,
             seconds=before + time.perf_counter() - start,
         )
+
+    def _over_processes(self, value: float) -> float:
+        """Return the mean over the processes that train together, of which there may be one."""
+        if not isinstance(self.model, DistributedDataParallel):
+            return value
+        mean = torch.tensor(value, device=self.losses[0].device)
+        torch.distributed.all_reduce(mean, group=self.model.process_group)
+        return mean.item() / torch.distributed.get_world_size(self.model.process_group)
 
 
 def _mean(values: list[Tensor]) -> float:

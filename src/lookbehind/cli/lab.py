@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional
 
 from lookbehind.cli._mistakes import UserError, usable
+from lookbehind.lab.engines.slurm_options import Slurm
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,6 +123,8 @@ def run(
     processes: int | None = None,
     device: tuple[str, ...] = ("cpu",),
     tensorboard: bool = False,
+    engine: Literal["local", "slurm", "torchrun"] = "local",
+    slurm: Slurm = Slurm(),  # noqa: B008
 ) -> None:
     """Train and measure what items need and the store does not have.
 
@@ -131,28 +136,41 @@ def run(
         scale: smoke for seconds, cpu for minutes on two cores, paper for the paper's own settings.
         store: folder for runs.
         processes: runs at a time; if not said, one for each core, or for each device.
-        device: where to train, such as cuda:0 cuda:1; runs take them in turn.
+        device: where to train, such as cuda:0 cuda:1; runs take them in turn. With engine torchrun: cpu or cuda.
         tensorboard: write curves for TensorBoard too.
+        engine: local for this machine, slurm for jobs of a cluster, torchrun for each run on all processes that
+            torchrun has started.
+        slurm: what is asked of Slurm.
 
     """
-    from lookbehind.lab import fill
-    from lookbehind.lab.report import tasks_now
-
-    if processes is not None and processes < 1:
-        raise UserError(f"--processes is {processes}; at least 1 is needed")
+    if processes is not None and (processes < 1 or engine != "local"):
+        allowed = "at least 1 is needed" if engine == "local" else f"engine {engine} takes none"
+        raise UserError(f"--processes is {processes}; {allowed}")
+    if engine == "torchrun" and device not in (("cpu",), ("cuda",)):
+        raise UserError(f"--device is {' '.join(device)}; with engine torchrun it is cpu or cuda")
+    if engine == "slurm" and device != ("cpu",):
+        raise UserError(f"--device is {' '.join(device)}; engine slurm goes by --slurm.gpus")
     for one in device:
         usable(one)
     console = _console()
-    kept = _store(store, console)
+    with _filling(engine, _store(store, console), console, processes, device, slurm) as (kept, fill):
+        _run(items, scale, kept, fill, console, tensorboard)
+
+
+def _run(
+    items: Names, scale: Scale, kept: Store, fill: Callable[..., dict[Any, str]], console: Console, tensorboard: bool
+) -> None:
+    from lookbehind.lab.report import tasks_now
+
     parts = [part for of_item in _chosen(items, scale).values() for part in of_item]
     failed: dict[Any, str] = {}
     try:
         # What is best decides what else is needed, such as controls at the chosen α and k.
         while wanted := [task for task in tasks_now(parts, kept) if task[0] not in failed and not kept.complete(*task)]:
             with _Progress(console, wanted) as progress:
-                failed |= fill(wanted, kept, processes, progress.hear, devices=device, tensorboard=tensorboard)
+                failed |= fill(wanted, kept, on_event=progress.hear, tensorboard=tensorboard)
     except OSError as error:
-        raise _unusable(error, store) from None
+        raise _unusable(error, kept.root) from None
     except ValueError as error:  # data that are not there
         raise UserError(str(error)) from None
     for one_run, reason in failed.items():
@@ -163,8 +181,32 @@ def run(
         )
     _say(
         console,
-        f"All runs of {', '.join(items)} at scale {scale} are in {store}. See: lookbehind report {' '.join(items)}",
+        f"All runs of {', '.join(items)} at scale {scale} are in {kept.root}. See: lookbehind report {' '.join(items)}",
     )
+
+
+@contextmanager
+def _filling(
+    engine: str, store: Store, console: Console, processes: int | None, device: Sequence[str], cluster: Slurm
+) -> Iterator[tuple[Store, Callable[..., dict[Any, str]]]]:
+    """Yield the store as an engine sees it, and what fills it."""
+    if engine == "local":
+        from lookbehind.lab.engines import local
+
+        yield store, partial(local.fill, processes=processes, devices=device)
+    elif engine == "slurm":
+        from lookbehind.lab.engines import slurm
+
+        yield store, partial(slurm.fill, cluster=cluster, say=lambda sentence: _say(console, sentence))
+    else:
+        from lookbehind.lab.engines import torchrun
+
+        try:
+            with torchrun.together(store, device[0]) as shared:
+                console.quiet = not shared.first
+                yield shared, partial(torchrun.fill, device=device[0])
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
 
 def report(items: Names, scale: Scale = "cpu", store: Path = STORE, output: Path = Path("report")) -> None:

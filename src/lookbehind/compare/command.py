@@ -14,7 +14,7 @@ from lookbehind.compare.report import Rows, differences, table, to_csv, to_json,
 from lookbehind.compare.runs import METHODS, Labels, Result, Run, result_of
 from lookbehind.lab import Store, fill
 from lookbehind.lab.files import write
-from lookbehind.lab.pool import Event
+from lookbehind.lab.engines.local import Event
 
 
 class FailedError(Exception):

@@ -8,8 +8,8 @@ from lookbehind.lab.run import Measurement, Method, NoiseSettings, Run, Sharpnes
 from lookbehind.lab.store import BusyError, DamageWarning, Store, UnwritableError
 
 if TYPE_CHECKING:
+    from lookbehind.lab.engines.local import Event, fill
     from lookbehind.lab.execution import execute
-    from lookbehind.lab.pool import Event, fill
 
 __all__ = [
     "BusyError",
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 # Torch is imported with what trains: a command that only shows what is there needs none.
-_LATER = {"Event": "pool", "execute": "execution", "fill": "pool"}
+_LATER = {"Event": "engines.local", "execute": "execution", "fill": "engines.local"}
 
 
 def __getattr__(name: str) -> Any:

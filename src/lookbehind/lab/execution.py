@@ -38,9 +38,9 @@ def execute(
 ) -> Result:
     """Train a run and measure it, or what of it is not done yet.
 
-    A run that was interrupted goes on from its last checkpoint and ends bit for bit where it would have ended (but for seconds, and on
-    the same kind of device with the same libraries and number of threads). On SIGTERM it is saved at the end of the
-    epoch, and ``SystemExit`` is raised. Any other exception is kept in the store as the run's failure.
+    A run that was interrupted goes on from its last checkpoint and ends bit for bit where it would have ended (but for
+    seconds, and on the same kind of device with the same libraries and number of threads). On SIGTERM it is saved at
+    the end of the epoch, and ``SystemExit`` is raised. Any other exception is kept in the store as the run's failure.
 
     Args:
         run: what to train.
@@ -132,7 +132,7 @@ class _Execution:
             data=data,
             environments=self.environments,
         )
-        if self.terminated:
+        if any(self.store.agreed(bool(self.terminated))):
             raise SystemExit(TERMINATED)
         return result
 
@@ -141,9 +141,11 @@ class _Execution:
         record = finite(self.records[-1])
         self.store.log(self.run, record)
         if not self.training.diverged:  # else the result follows at once
-            if self.terminated or time.monotonic() - self.saved >= self.save_every:
+            due = time.monotonic() - self.saved >= self.save_every
+            terminated, due = self.store.agreed(bool(self.terminated), due)
+            if terminated or due:
                 self._save()
-            if self.terminated:
+            if terminated:
                 raise SystemExit(TERMINATED)
         if self.curves is not None:
             for name, value in record.items():

@@ -43,9 +43,8 @@ def _values(run: Run, measurement: Measurement, model: nn.Module, data: Data) ->
             # η = 0 is eq. 8 to the letter.
             rule = Euclidean() if measurement.perturbation == "sam" else Adaptive(eta=0.0)
             minibatches = first(data.train, measurement.images).minibatches(measurement.m)
-            found = m_sharpness(
-                model, loss_of(of_images(run)), minibatches, measurement.radii, perturbation=rule, steps=measurement.steps
-            )
+            loss = loss_of(of_images(run))
+            found = m_sharpness(model, loss, minibatches, measurement.radii, perturbation=rule, steps=measurement.steps)
             return found.to_dict()
         case NoiseSettings():
             batch = of_images(run).batch

@@ -48,13 +48,15 @@ class Store:
 
     ===========================  ======================================================================================
     ``run.json``                 settings and environments, for the reader; read by nothing
-    ``log.jsonl``                an epoch a line, for the watcher; read by nothing
+    ``log.jsonl``                an epoch a line, for the watcher; read for progress alone
     ``last.pt``                  the checkpoint of an unfinished run
     ``weights.safetensors``      the final weights
     ``result.json``              a ``Result``, its run, and the sha256 of the weights: there, the run is done
     ``<address>.json``           a measurement of these weights
     ``failed.json``              what went wrong, until it goes right
     ===========================  ======================================================================================
+
+    ``slurm/`` beside ``runs/`` has what jobs of a cluster are about, and their logs.
 
     Each file is written whole or not at all, has a checksum, and is believed only if that is right and it is about the
     run that was asked for. Otherwise a sentence says so, and the file counts as missing.
@@ -120,6 +122,10 @@ class Store:
             yield
         finally:
             lock.release()
+
+    def agreed(self, *decisions: bool) -> tuple[bool, ...]:
+        """Return decisions as all processes take them that train a run together. Here there is one."""
+        return decisions
 
     # --- what is there -----------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from lookbehind.lab.run import Run, Workload
 
-# A kind is a module with two functions: ``training(run, device)``, which returns a ``Training``, and ``fetch(workload)``,
-# which gets the data before many processes want them, and raises ``ValueError`` if they cannot be had.
+# A kind is a module with two functions: ``training(run, device)`` returns a ``Training``, and ``fetch(workload)`` gets
+# the data before many processes want them, and raises ``ValueError`` if they cannot be had.
 KINDS: dict[type, str] = {Workload: "lookbehind.lab.kinds.images"}
 
 AfterEpoch = Callable[[Mapping[str, Any]], None]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lookbehind.data import Part, default_root
 from lookbehind.data import fetch as fetch_data
+from lookbehind.data.parts import Shuffled
 from lookbehind.lab.build import data_of, loss_of, of_images, segments, trainer_of
 from lookbehind.lab.kinds import AfterEpoch
 from lookbehind.lab.run import Run, Workload
@@ -30,6 +34,29 @@ def _fetched(dataset: str, root: Path) -> None:
     fetch_data(dataset, root)
 
 
+class Shares:
+    """What each of several processes takes of minibatches: an even part, or all of one that cannot be divided evenly.
+
+    So the mean over processes of the mean over a part is the mean over the minibatch.
+
+    Raises:
+        ValueError: if minibatches cannot be divided evenly at all.
+
+    """
+
+    def __init__(self, minibatches: Shuffled, batch: int) -> None:
+        self.minibatches, self.rank, self.processes = minibatches, dist.get_rank(), dist.get_world_size()
+        if batch % self.processes:
+            raise ValueError(f"minibatches of {batch} cannot be divided evenly over {self.processes} processes")
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for inputs, targets in self.minibatches:
+            if len(targets) % self.processes:
+                yield inputs, targets
+            else:
+                yield inputs.chunk(self.processes)[self.rank], targets.chunk(self.processes)[self.rank]
+
+
 def training(run: Run, device: str) -> Images:
     """Return the training of a run."""
     return Images(run, device)
@@ -44,6 +71,9 @@ class Images:
         self.parts = data_of(run, device)
         self.data = self.parts.to_dict()
         self.minibatches = self.parts.train.shuffled(workload.batch, seed=run.seed, augment=workload.augment)
+        self.shares: Iterable[tuple[Tensor, Tensor]] = self.minibatches
+        if dist.is_available() and dist.is_initialized():
+            self.shares = Shares(self.minibatches, workload.batch)
         self.history = History()
         self.trainer = trainer_of(run, self.parts, device)
 
@@ -64,16 +94,16 @@ class Images:
             scores = {"validation": self._accuracy(self.parts.validation), "test": self._accuracy(self.parts.test)}
             after_epoch({**asdict(epoch), **scores})
 
-        trainer = self.trainer
+        trainer, parallel = self.trainer, self._parallel()
         for method, end in segments(self.run):
             if end < len(self.history.epochs):
                 continue
             if method != trainer.method:
                 trainer.change(method)
             fit(
-                trainer.model,
+                parallel,
                 trainer.optimizer,
-                self.minibatches,
+                self.shares,
                 epochs=end,
                 loss=loss_of(self.workload),
                 scheduler=trainer.scheduler,
@@ -102,6 +132,15 @@ class Images:
         known = {f.name for f in fields(Epoch)}
         self.history = History([Epoch(**{k: v for k, v in record.items() if k in known}) for record in records])
         self.trainer = trainer
+
+    def _parallel(self) -> nn.Module:
+        """Return the model as the processes train it together, if there are several."""
+        if self.shares is self.minibatches:
+            return self.model
+        if torch.device(self.device).type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.model)  # in place: no model here is a batch norm itself
+            return DistributedDataParallel(self.model, device_ids=[torch.device(self.device).index])
+        return DistributedDataParallel(self.model)
 
     def _accuracy(self, part: Part) -> float | None:
         if not len(part):

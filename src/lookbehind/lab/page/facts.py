@@ -107,11 +107,7 @@ def _planned(parts: Sequence[Part], results: Results, device: Device | None) -> 
 
 
 def _missing(states: dict[Run, str]) -> tuple[str, ...]:
-    groups = Counter(
-        f"{run.workload.title}: {_named(run)}, {state}"
-        for run, state in states.items()
-        if state in OPEN
-    )
+    groups = Counter(f"{run.workload.title}: {_named(run)}, {state}" for run, state in states.items() if state in OPEN)
     return tuple(f"{group}: {count}" for group, count in groups.items())
 
 

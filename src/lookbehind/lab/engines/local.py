@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Literal
 
+from lookbehind.lab.engines.worker import Job, Worker
 from lookbehind.lab.estimate import TWO_CORES, seconds
 from lookbehind.lab.execution import SAVE_EVERY, TERMINATED, check_tensorboard
 from lookbehind.lab.kinds import fetch
 from lookbehind.lab.run import Measurement, Run
 from lookbehind.lab.store import BusyError, Store
-from lookbehind.lab.worker import Job, Worker
 
 PATIENCE = 1.0  # seconds until a run that another command is at is tried again
 
@@ -175,9 +175,10 @@ def _cores() -> int:
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM end this process as Ctrl-C does, so that workers are told."""
+    """Let SIGTERM end this process as Ctrl-C does, so that workers are told. A second one changes nothing."""
 
     def leave(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise SystemExit(TERMINATED)
 
     if threading.current_thread() is not threading.main_thread():

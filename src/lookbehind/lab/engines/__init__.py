@@ -1,0 +1,32 @@
+"""Engines: what fills a store. ``local`` on one machine, ``slurm`` on a cluster, ``torchrun`` a run on many devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from lookbehind.lab.run import Measurement, Run
+from lookbehind.lab.store import Store
+
+if TYPE_CHECKING:
+    from lookbehind.lab.engines.local import Event
+
+
+class Engine(Protocol):
+    """Does what is wanted and not done yet, and returns what went wrong, for each run that failed.
+
+    What is particular to an engine is bound beforehand: ``partial(local.fill, processes=2)``,
+    ``partial(slurm.fill, cluster=Slurm(partition="gpu"))``. Locks of the store keep engines from training a run twice.
+    """
+
+    def __call__(
+        self,
+        wanted: Sequence[tuple[Run, Sequence[Measurement]]],
+        store: Store,
+        *,
+        on_event: Callable[[Event], None] | None = None,
+        save_every: float = ...,
+        tensorboard: bool = ...,
+        prepare: Callable[[], object] | None = None,
+    ) -> dict[Run, str]:
+        """Do it."""
