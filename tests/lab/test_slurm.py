@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookbehind.lab import Event, NoiseSettings, Run, Store, Workload, execute
-from lookbehind.lab.estimate import TWO_CORES, seconds
-from lookbehind.lab.files import write_json
 from lookbehind.lab.engines.slurm import LARGEST_ARRAY, LOOK_EVERY, Slurm, chunks, fill
 from lookbehind.lab.engines.slurm_queue import Queue
+from lookbehind.lab.estimate import TWO_CORES, seconds
+from lookbehind.lab.files import write_json
 from lookbehind.models import MODELS, ConvNet, Model
 from tests.lab.cluster import Cluster, NoClusterError, cluster
 from tests.lab.command import runs

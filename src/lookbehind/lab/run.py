@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.frozen import Adaptive, Count, Fraction, Frozen, NonNegative, Positive
 
 
@@ -106,7 +105,7 @@ class Workload(Frozen):
 class Run(Frozen):
     """One training run. The seed decides split, label noise, initial weights, order, augmentation and dropout."""
 
-    workload: Workload | FineTuning
+    workload: Workload
     method: Method
     seed: int = 0
     later: Method | None = None  # the method from ``switch`` epochs on (Figure 10)
