@@ -13,6 +13,7 @@ LAYERS = [
     {"_whole"},
     {"optim", "models", "data", "checkpoint"},
     {"measure", "training", "integrations"},
+    {"lifelong", "translation", "fine_tuning"},
     {"lab"},
     {"paper", "compare"},
     {"cli"},

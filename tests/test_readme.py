@@ -1,4 +1,4 @@
-"""What the README and the pages of docs show, runs."""
+"""What the README shows, runs, and so do links from page to page. The pages of docs are run in tests/docs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SNIPPETS = [
     pytest.param(code, id=f"{page.name}-{number}")
-    for page in PAGES
+    for page in PAGES[:2]
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL), 1)
 ]
 
 
 def test_there_are_snippets() -> None:
-    assert len(SNIPPETS) >= 8
+    assert len(SNIPPETS) >= 4
 
 
 @pytest.mark.parametrize("code", SNIPPETS)

@@ -21,6 +21,7 @@ SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
 def test_all_are_here() -> None:
     names = {"accelerate_digits", "lightning_digits", "single_file", "timm_style", "transformers_finetune"}
+    names |= {"fine_tuning_lora", "lifelong_digits"}
     assert {path.stem for path in SCRIPTS} == names
 
 

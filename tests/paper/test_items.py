@@ -37,7 +37,8 @@ def kinds(runs: list[Run]) -> Counter[tuple[str, str | None, str | None]]:
 
 
 def test_the_items() -> None:
-    assert list(ITEMS) == NAMES
+    elsewhere = {"table2", "table4", "table6", "table7"}  # tests/paper/test_table4.py, tests/lifelong/test_items.py
+    assert [name for name in ITEMS if name not in elsewhere] == NAMES
     assert all(item.name == name and item.scales == SCALES for name, item in ITEMS.items())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lookbehind.data import cifar, digits, fashion_mnist, imagenet
+from lookbehind.data import cifar, digits, fashion_mnist, imagenet, tiny_imagenet
 from lookbehind.data.augmentation import CropAndFlip
 from lookbehind.data.download import File, obtain
 from lookbehind.data.parts import Normalisation, Part, Pixels
@@ -59,6 +59,7 @@ DATASETS: dict[str, Dataset] = {
     "cifar100": Dataset("CIFAR-100", cifar.read_cifar100, (32,), "cifar100", (cifar.CIFAR100,)),
     "imagenet": Dataset("ImageNet", imagenet.read, (224,), "imagenet"),
     "imagenet-vit": Dataset("ImageNet", imagenet.read_vit, (224,), "imagenet"),
+    "tiny-imagenet": Dataset("Tiny-ImageNet", tiny_imagenet.read, (64,), "tiny-imagenet", (tiny_imagenet.ARCHIVE,)),
 }
 
 
@@ -128,7 +129,8 @@ def load(
     halved.)
 
     Args:
-        dataset: a name in ``DATASETS``: "digits", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagenet-vit".
+        dataset: a name in ``DATASETS``: "digits", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagenet-vit",
+            "tiny-imagenet".
         root: the folder with a folder for each data set. Default ``default_root()``.
         seed: decides what is held out, which subset is taken, and the noise. Default 0.
         train: number of training images. Default: all that are not held out; of the digits 1000.

@@ -9,10 +9,13 @@ from math import ceil
 from typing import Any
 
 from lookbehind.lab.cell import Cell, Derived
+from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.lookup import Results, remembered
 from lookbehind.lab.parts import Part, cells
 from lookbehind.lab.report import Task, tasks
 from lookbehind.lab.run import Measurement, NoiseSettings, Run, SharpnessSettings, Workload
+from lookbehind.lab.stream import Stream
+from lookbehind.lab.translation import Translation
 
 FORWARD = 1 / 3  # of a gradient evaluation, which is a forward pass and a backward pass of twice its cost
 
@@ -34,6 +37,8 @@ IMAGES: dict[str, Images] = {
     "cifar10": Images(50_000, 10_000, 3, 32, 10),
     "cifar100": Images(50_000, 10_000, 3, 32, 100),
     "imagenet": Images(1_281_167, 50_000, 3, 224, 1000),
+    "tiny-imagenet": Images(100_000, 10_000, 3, 64, 200),
+    "imagenet-vit": Images(1_281_167, 50_000, 3, 224, 1000),
 }  # a data set of your own: IMAGES["mine"] = Images(...)
 
 
@@ -101,13 +106,142 @@ def images_work(workload: Workload) -> Work:
     )
 
 
-WORK: dict[type, Callable[[Any], Work]] = {Workload: images_work}  # by kind of workload
+ENCODERS: dict[str, tuple[int, int]] = {"minilm": (6, 1_774_464)}  # layers, and parameters of each
+
+
+def fine_tuning_work(workload: FineTuning) -> Work:
+    """Return the work of fine-tuning. Frozen layers of a text encoder are not counted: they run once.
+
+    Raises:
+        ValueError: if it trains on texts and does not say how many, or with an encoder that is not in ``ENCODERS``.
+
+    """
+    if workload.inputs == "images":
+        train, validation, test = sizes(workload)
+        images = _images(workload)
+        size, model = images.size, workload.model
+        flops = partial(forward_flops, workload.model, images.channels, size, images.classes)
+    else:
+        if workload.train is None or workload.validation is None or workload.test is None:
+            raise ValueError(
+                "train, validation and test are needed of texts: how many there are is in their files only"
+            )
+        if workload.model not in ENCODERS:
+            raise ValueError(
+                f"the cost of the encoder {workload.model!r} is unknown; known are {', '.join(ENCODERS)}, and "
+                "lookbehind.lab.estimate.ENCODERS takes more"
+            )
+        train, validation, test = workload.train, workload.validation, workload.test
+        size = workload.length
+        layers, parameters = ENCODERS[workload.model]
+        model = f"{workload.model}, {layers - workload.frozen} layers"
+        flops = partial(_encoder_flops, layers - workload.frozen, parameters, size)
+    return Work(
+        epochs=workload.epochs,
+        minibatches=ceil(train / workload.batch),
+        examples=train,
+        evaluated=validation + test,
+        model=model,
+        size=size,
+        flops=flops,
+    )
+
+
+def _encoder_flops(layers: int, parameters: int, tokens: int) -> int:
+    """Return a multiplication and an addition for each weight and token; half the tokens, in the mean, are padding."""
+    return layers * parameters * tokens
+
+
+def stream_work(stream: Stream) -> Work:
+    """Return the work of a stream of tasks: accuracies on a task after each of its epochs, on all where it ends."""
+    train, validation, test = sizes(stream)
+    images = _images(stream)
+    share = stream.ways / images.classes  # of the images that a task has
+    size = stream.size or images.size
+    return Work(
+        epochs=stream.tasks * stream.epochs,
+        minibatches=ceil(train * share / stream.batch),
+        examples=round(train * share),
+        evaluated=(validation + test) * share * (1 + (stream.tasks - 1) / stream.epochs),
+        model=stream.model,
+        size=size,
+        flops=partial(forward_flops, stream.model, images.channels, size, stream.tasks * stream.ways),
+    )
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """The pairs of a data set: tokens of the longer side, and how many pairs each part has, where that is given."""
+
+    tokens: int
+    train: int = 0
+    validation: int = 0
+    test: int = 0
+
+
+SENTENCES: dict[str, Sentences] = {
+    "iwslt14": Sentences(27, 160_239, 7_283, 6_750),
+    "trans-de-en": Sentences(10),  # short ones
+    "sentences": Sentences(14),
+}
+
+
+def translation_work(workload: Translation) -> Work:
+    """Return the work of translation, roughly: minibatches depend on the lengths of sentences.
+
+    Raises:
+        ValueError: if the workload does not say how many pairs it has, nor does the data set.
+
+    """
+    known = SENTENCES[workload.dataset]
+    if not known.train and None in (workload.train, workload.validation, workload.test):
+        raise ValueError(
+            f"train, validation and test are needed of {workload.dataset}: how many there are is in its file only"
+        )
+    train = known.train if workload.train is None else workload.train
+    validation = known.validation if workload.validation is None else workload.validation
+    test = known.test if workload.test is None else workload.test
+    return Work(
+        epochs=workload.epochs,
+        minibatches=ceil(train * known.tokens / workload.tokens),
+        examples=train,
+        evaluated=workload.beam * (validation + test),
+        model=f"transformer of {2 * workload.layers} layers, width {workload.width}",
+        size=known.tokens,
+        flops=partial(_translation_flops, workload, known.tokens),
+    )
+
+
+def _translation_flops(w: Translation, tokens: int) -> int:
+    """Return a multiplication and an addition for each weight and token."""
+    encoder = w.layers * (4 * w.width**2 + 2 * w.width * w.feedforward)
+    decoder = w.layers * (8 * w.width**2 + 2 * w.width * w.feedforward)
+    return 2 * tokens * (encoder + decoder + w.width * w.pieces)
+
+
+# By kind of workload.
+WORK: dict[type, Callable[[Any], Work]] = {
+    Workload: images_work,
+    FineTuning: fine_tuning_work,
+    Stream: stream_work,
+    Translation: translation_work,
+}
 
 
 TWO_CORES = Device(
     "two x86 server cores, a run on each (measured, less 20 %)",
     flops=10e9,
-    rates={("convnet", 8): 12_000, ("resnet8", 8): 6_000, ("convnet", 14): 5_500, ("resnet8", 14): 2_800},
+    rates={
+        ("convnet", 8): 12_000,
+        ("resnet8", 8): 6_000,
+        ("convnet", 14): 5_500,
+        ("resnet8", 14): 2_800,
+        ("lifelong-conv2", 8): 7_000,  # in minibatches of ten
+        ("lifelong-conv2", 14): 6_000,
+        ("vit-tiny", 8): 1_500,
+        ("minilm, 2 layers", 16): 320,
+        ("transformer of 2 layers, width 96", 10): 2_100,
+    },
     workers=2,
     overhead=0.3,
 )
@@ -178,8 +312,11 @@ def gradients(run: Run) -> int:
 
     """
     needed = work(run)
-    methods = [run.method_at(epoch) for epoch in range(needed.epochs)]
-    return sum(needed.minibatches // m.minibatches * m.minibatches * m.gradients for m in methods)
+    total = 0
+    for method, epochs in run.spans(needed.epochs):
+        several = method.minibatches
+        total += epochs * (needed.minibatches // several * several) * run.gradients_of(method)
+    return total
 
 
 def work(run: Run) -> Work:
@@ -187,7 +324,7 @@ def work(run: Run) -> Work:
     return WORK[type(run.workload)](run.workload)
 
 
-def sizes(workload: Workload) -> tuple[int, int, int]:
+def sizes(workload: Workload | FineTuning | Stream) -> tuple[int, int, int]:
     """Return the numbers of training, validation and test images, by the rules of ``lookbehind.data.load``."""
     images = _images(workload)
     if not images.test:
@@ -200,7 +337,7 @@ def sizes(workload: Workload) -> tuple[int, int, int]:
     return train, validation, images.test if workload.test is None else workload.test
 
 
-def _images(workload: Workload) -> Images:
+def _images(workload: Workload | FineTuning | Stream) -> Images:
     if workload.dataset not in IMAGES:
         raise ValueError(
             f"the cost of training on {workload.dataset!r} is unknown; known are {', '.join(IMAGES)}, and "

@@ -139,6 +139,7 @@ def _heatmap(figure: Figure, axes: Axes, part: Heatmap, filled: Filled) -> None:
     else:
         known_range = max((abs(mean - middle) for mean in known), default=0.0) or 1.0
         picture = [[_mean(value) - middle for value in row] for row in cells]
+    size = min(9.0, 60 / len(part.xs))  # to be zoomed into where there are many
     image = axes.imshow(picture, cmap="RdBu", norm=Normalize(-known_range, known_range), aspect="auto")
     for i, row in enumerate(cells):
         for j, value in enumerate(row):
@@ -148,7 +149,7 @@ def _heatmap(figure: Figure, axes: Axes, part: Heatmap, filled: Filled) -> None:
                 )
             text = "" if value is None else f"{value.mean:.2f}" if value.mean is not None else value.text()
             dark = abs(picture[i][j]) > 0.65 * known_range
-            axes.text(j, i, text, ha="center", va="center", color="white" if dark else "black", fontsize=9)
+            axes.text(j, i, text, ha="center", va="center", color="white" if dark else "black", fontsize=size)
     axes.set_xticks(range(len(part.xs)), [f"{x:g}" for x in part.xs])
     axes.set_yticks(range(len(part.ys)), [f"{y:g}" for y in part.ys])
     axes.set(xlabel=part.x, ylabel=part.y)

@@ -87,6 +87,32 @@ class AccuracyAtBestValidation(_OfResult):
 
 
 @dataclass(frozen=True)
+class BestValidationBleu(_OfResult):
+    """The best validation BLEU of all epochs: to select by."""
+
+    name: ClassVar[str] = "best validation BLEU"
+    higher_is_better: ClassVar[bool] = True
+
+    def of(self, result: Result, measured: Measured) -> Numbers:
+        """Return max over epochs."""
+        best = result.best_by_validation
+        return () if best is None else (best.validation,)
+
+
+@dataclass(frozen=True)
+class BleuAtBestValidation(_OfResult):
+    """The test BLEU of the epoch that is best on validation sentences; the first of equal ones."""
+
+    name: ClassVar[str] = "test BLEU at the epoch of best validation BLEU"
+    higher_is_better: ClassVar[bool] = True
+
+    def of(self, result: Result, measured: Measured) -> Numbers:
+        """Return that epoch's."""
+        best = result.best_by_validation
+        return () if best is None else (best.test,)
+
+
+@dataclass(frozen=True)
 class BestEpoch(_OfResult):
     """The epoch of best test accuracy, counted from 1; the first of equal ones."""
 
@@ -209,3 +235,15 @@ class Robustness:
     def of(self, result: Result, measured: Measured) -> Numbers:
         """Return the mean of the means."""
         return (sum(measured["means"]) / len(self.settings.sigmas),)
+
+
+@dataclass(frozen=True)
+class UntouchedAccuracy(_OfResult):
+    """The test accuracy of the pretrained weights, before any of them is trained."""
+
+    name: ClassVar[str] = "test accuracy (%) of the untouched checkpoint"
+    higher_is_better: ClassVar[bool] = True
+
+    def of(self, result: Result, measured: Measured) -> Numbers:
+        """Return what fine-tuning began with, if its head was pretrained too."""
+        return (result.data["untouched"],) if "untouched" in result.data else ()

@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.frozen import Adaptive, Count, Fraction, Frozen, NonNegative, Positive
+from lookbehind.lab.stream import Stream
+from lookbehind.lab.translation import Translation
 
 
 class Method(Frozen):
@@ -105,7 +108,7 @@ class Workload(Frozen):
 class Run(Frozen):
     """One training run. The seed decides split, label noise, initial weights, order, augmentation and dropout."""
 
-    workload: Workload
+    workload: Workload | FineTuning | Stream | Translation
     method: Method
     seed: int = 0
     later: Method | None = None  # the method from ``switch`` epochs on (Figure 10)
@@ -117,6 +120,8 @@ class Run(Frozen):
             raise ValueError("later and switch belong together: a method, and the epochs before it")
         if self.switch is not None and self.switch > self.workload.epochs:
             raise ValueError(f"switch is {self.switch}; at most the {self.workload.epochs} epochs are allowed")
+        if isinstance(self.workload, Stream):
+            self.workload.check(self.method)
         return self
 
     def method_at(self, epoch: int) -> Method:
@@ -125,11 +130,22 @@ class Run(Frozen):
             self.later if self.later is not None and self.switch is not None and epoch >= self.switch else self.method
         )
 
+    def spans(self, epochs: int) -> tuple[tuple[Method, int], ...]:
+        """Return the methods of so many epochs, each with the number of its epochs."""
+        if self.later is None or self.switch is None:
+            return ((self.method, epochs),)
+        first = min(self.switch, epochs)
+        return ((self.method, first), (self.later, epochs - first))
+
+    def gradients_of(self, method: Method) -> int:
+        """Return the gradient evaluations of a method for each minibatch."""
+        return self.workload.gradients(method) if isinstance(self.workload, Stream) else method.gradients
+
     @property
     def gradients_per_step(self) -> float:
         """Gradient evaluations per minibatch, on average over the epochs."""
-        epochs = self.workload.epochs
-        return sum(self.method_at(epoch).gradients for epoch in range(epochs)) / epochs
+        spans = self.spans(self.workload.epochs)
+        return sum(epochs * self.gradients_of(method) for method, epochs in spans) / self.workload.epochs
 
 
 class SharpnessSettings(Frozen):

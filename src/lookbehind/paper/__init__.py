@@ -1,9 +1,11 @@
 """The paper's tables and figures as declarations. It knows no machinery: what is run, stored and drawn is the lab's."""
 
 from lookbehind.lab.parts import Item
+from lookbehind.paper.lifelong import LIFELONG
 from lookbehind.paper.sensitivity import SENSITIVITY
 from lookbehind.paper.sharpness import SHARPNESS
 from lookbehind.paper.stages import STAGES
+from lookbehind.paper.table4 import TABLE4
 from lookbehind.paper.tables import TABLES
 from lookbehind.paper.workloads import DEVICES, SCALES
 
@@ -11,7 +13,7 @@ from lookbehind.paper.workloads import DEVICES, SCALES
 ITEMS: dict[str, Item] = {
     item.name: item
     for item in sorted(
-        (*TABLES, *SHARPNESS, *SENSITIVITY, *STAGES),
+        (*TABLES, *TABLE4, *LIFELONG, *SHARPNESS, *SENSITIVITY, *STAGES),
         key=lambda item: (item.name.startswith("figure"), int("".join(filter(str.isdigit, item.name)))),
     )
 }

@@ -8,11 +8,19 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.run import Run, Workload
+from lookbehind.lab.stream import Stream
+from lookbehind.lab.translation import Translation
 
 # A kind is a module with two functions: ``training(run, device)`` returns a ``Training``, and ``fetch(workload)`` gets
 # the data before many processes want them, and raises ``ValueError`` if they cannot be had.
-KINDS: dict[type, str] = {Workload: "lookbehind.lab.kinds.images"}
+KINDS: dict[type, str] = {
+    Workload: "lookbehind.lab.kinds.images",
+    FineTuning: "lookbehind.lab.kinds.fine_tuning",
+    Stream: "lookbehind.lab.kinds.lifelong",
+    Translation: "lookbehind.lab.kinds.translation",
+}
 
 AfterEpoch = Callable[[Mapping[str, Any]], None]
 

@@ -1,0 +1,153 @@
+"""Lifelong learning: a stream of tasks, replay around any method, C-MAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD
+
+from lookbehind.data import Data, default_root, load
+from lookbehind.data import fetch as fetch_data
+from lookbehind.data.parts import mixed_seed
+from lookbehind.lab.build import optimizer_of
+from lookbehind.lab.kinds import AfterEpoch
+from lookbehind.lab.run import Method, Run
+from lookbehind.lab.stream import Stream
+from lookbehind.lifelong import Learner, Learnt, LookaheadCMAML, LookbehindCMAML, Replay, Reservoir, learn, split
+from lookbehind.lifelong.learner import task_accuracy
+from lookbehind.models import build
+from lookbehind.training import Epoch
+
+
+def fetch(workload: Stream) -> None:
+    """Get the data."""
+    _fetched(workload.dataset, default_root())
+
+
+@cache
+def _fetched(dataset: str, root: Path) -> None:
+    fetch_data(dataset, root)
+
+
+def training(run: Run, device: str) -> Lifelong:
+    """Return the training of a run."""
+    return Lifelong(run, device)
+
+
+class Lifelong:
+    """The training of a stream. It can be interrupted after each epoch, also inside a task."""
+
+    def __init__(self, run: Run, device: str) -> None:
+        stream = run.workload
+        assert isinstance(stream, Stream)
+        if run.later is not None:
+            raise ValueError("later is given; a stream is learnt with one method from beginning to end")
+        self.workload, self.seed = stream, run.seed
+        data = _data(
+            stream.dataset, run.seed, stream.train, stream.validation, stream.test, stream.size, default_root(), device
+        )
+        self.stream = split(data, stream.tasks, stream.ways, seed=run.seed, brightness=stream.brightness)
+        self.data = data.to_dict() | {
+            "tasks": [[data.classes[c] for c in task.classes] for task in self.stream.tasks],
+            "setting": {"η": stream.lr, "ρ": run.method.rho, "k": run.method.k, "α": run.method.alpha},
+        }
+        torch.manual_seed(run.seed)
+        self.model = build(stream.model, channels=data.channels, classes=self.stream.classes).to(device)
+        self.learner = learner_of(stream, run.method, self.model, run.seed)
+        self.learnt = Learnt()
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss or a weight is not finite."""
+        return self.learnt.diverged
+
+    def train(self, after_epoch: AfterEpoch) -> None:
+        """Train to the end."""
+        w = self.workload
+
+        def measured(epoch: Epoch) -> None:
+            number, e = divmod(len(self.learnt.epochs) - 1, w.epochs)
+            after_epoch({**asdict(epoch), **self._scores(number, last=e == w.epochs - 1 or self.learnt.diverged)})
+
+        learn(
+            self.learner,
+            self.stream,
+            epochs=w.epochs,
+            batch=w.batch,
+            seed=self.seed,
+            augment=w.augment,
+            on_epoch=measured,
+            learnt=self.learnt,
+        )
+
+    def _scores(self, number: int, last: bool) -> dict[str, Any]:
+        """Return accuracies on the task at hand, and where it ends on every task."""
+        if last:
+            test, validation = self.learnt.matrix[-1], self.learnt.validation[-1] if self.learnt.validation else ()
+            scores = {"test": test[number], "validation": validation[number] if validation else None}
+            return scores | {"tasks": test, "validation_tasks": validation}
+        task, ways = self.stream.tasks[number], self.stream.ways
+        with self.learner.evaluation():
+            return {
+                name: task_accuracy(self.model, part.minibatches(256), number, ways) if len(part) else None
+                for name, part in (("test", task.test), ("validation", task.validation))
+            }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the learner's state, the memory's content in it."""
+        return {"learner": self.learner.state_dict(), "images": self.learnt.images}
+
+    def load_state_dict(self, state: dict[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+        """Go on after the epochs of the records."""
+        self.learner.load_state_dict(state["learner"])
+        known = {f.name for f in fields(Epoch)}
+        ends = [record for record in records if record.get("tasks")]
+        self.learnt = Learnt(
+            [Epoch(**{k: v for k, v in record.items() if k in known}) for record in records],
+            matrix=[tuple(record["tasks"]) for record in ends],
+            validation=[tuple(record["validation_tasks"]) for record in ends if record["validation_tasks"]],
+            images=state["images"],
+        )
+
+
+def learner_of(stream: Stream, method: Method, model: nn.Module, seed: int) -> Learner:
+    """Return the learner of a stream: replay around the method's optimizer, or C-MAML."""
+    memory = Reservoir(stream.memory, seed=mixed_seed(seed, "memory"), replacement=stream.replacement)
+    if stream.cmaml is None:
+        optimizer = optimizer_of(method, SGD(model.parameters(), lr=stream.lr), model)
+        push = stream.push or "every"
+        return Replay(model, optimizer, memory, stream.ways, replay=stream.replay, clip=stream.clip, push=push)
+    given: dict[str, Any] = {
+        "lr": stream.lr,
+        "k": method.k,
+        "replay": stream.replay,
+        "clip": stream.clip,
+        "push": stream.push or "first",
+        **stream.cmaml.model_dump(include={"second_order", "clamp"}),
+    }
+    if method.kind == "lookahead":
+        return LookaheadCMAML(model, memory, stream.ways, meta_loss=stream.cmaml.meta_loss, **given)
+    given |= stream.cmaml.model_dump(include={"ascent", "meta_point", "draw", "meta_updates"})
+    return LookbehindCMAML(model, memory, stream.ways, **given, **method.model_dump(include={"rho", "alpha"}))
+
+
+@lru_cache(maxsize=2)  # for runs that share them
+def _data(
+    dataset: str,
+    seed: int,
+    train: int | None,
+    validation: int | None,
+    test: int | None,
+    size: int | None,
+    root: Path,
+    device: str,
+) -> Data:
+    """Return the data, of each class the same share held out."""
+    data = load(dataset, root, seed=seed, train=train, validation=validation, test=test, stratified=True, size=size)
+    return data.to(device)

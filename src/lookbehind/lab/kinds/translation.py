@@ -1,0 +1,201 @@
+"""Translation: a Transformer from scratch, BLEU after each epoch, and the weights of the best validation BLEU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+
+from lookbehind.data import default_root
+from lookbehind.lab.build import optimizer_of
+from lookbehind.lab.kinds import AfterEpoch
+from lookbehind.lab.run import Run
+from lookbehind.lab.translation import Translation
+from lookbehind.models import TranslationTransformer
+from lookbehind.training import Epoch, History, fit
+from lookbehind.translation.batches import Minibatches
+from lookbehind.translation.bleu import detokenised_bleu, tokenised_bleu
+from lookbehind.translation.corpus import Corpus, find, load
+from lookbehind.translation.loss import SmoothedCrossEntropy
+from lookbehind.translation.pairs import Pair
+from lookbehind.translation.schedule import inverse_square_root
+from lookbehind.translation.search import translate
+from lookbehind.translation.tokens import Dictionaries, dictionaries
+
+BETAS, EPS = (0.9, 0.98), 1e-8  # of Adam
+
+
+def fetch(workload: Translation) -> None:
+    """Find the pairs, and the libraries that they need."""
+    find(workload.dataset, default_root())
+    check_libraries()
+
+
+def check_libraries() -> None:
+    """See that sentencepiece and sacrebleu are there.
+
+    Raises:
+        ValueError: if one is not.
+
+    """
+    try:
+        import sacrebleu  # noqa: F401
+        import sentencepiece  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f'{error.name} is not installed: pip install "lookbehind[text]"') from error
+
+
+def training(run: Run, device: str) -> Translating:
+    """Return the training of a run."""
+    return Translating(run, device)
+
+
+class Translating:
+    """The training of a translation model. At its end the model has the weights of the best validation BLEU.
+
+    Scores of Lookahead are those of its slow weights.
+    """
+
+    def __init__(self, run: Run, device: str) -> None:
+        workload = run.workload
+        assert isinstance(workload, Translation)
+        if run.later is not None:
+            raise ValueError("later is given; a translation has one method from beginning to end")
+        check_libraries()
+        self.workload, self.method, self.device = workload, run.method, device
+        self.corpus, self.tokens = _ready(_corpus_fields(workload), workload.pieces, run.seed, default_root())
+        encoded = self._encoded(self.corpus.train)
+        self.minibatches = Minibatches(*encoded, workload.tokens, run.seed, device)
+        torch.manual_seed(run.seed)
+        self.model = TranslationTransformer(
+            len(self.tokens.source),
+            len(self.tokens.target),
+            layers=workload.layers,
+            width=workload.width,
+            feedforward=workload.feedforward,
+            heads=workload.heads,
+            dropout=workload.dropout,
+        ).to(device)
+        base = AdamW(
+            self.model.parameters(),
+            lr=workload.lr * run.method.rate,
+            betas=BETAS,
+            eps=EPS,
+            weight_decay=workload.weight_decay,
+            fused=True,
+        )
+        self.schedule = inverse_square_root(base, workload.warmup)
+        self.optimizer: Optimizer = optimizer_of(run.method, base, self.model)
+        self.history = History()
+        self.best: dict[str, Tensor] = {}  # weights, once there is a validation score
+        self.best_score = float("-inf")
+        self.data = {
+            "pairs": [len(part) for part in (self.corpus.train, self.corpus.validation, self.corpus.test)],
+            "sentences": self.corpus.digest,
+            "pieces": [len(self.tokens.source), len(self.tokens.target)],
+            "encoding": self.tokens.digest,
+            "minibatches": len(self.minibatches),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+        }
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss or a weight is not finite."""
+        return self.history.diverged
+
+    def train(self, after_epoch: AfterEpoch) -> None:
+        """Train to the end, and go back to the best weights."""
+
+        def measured(epoch: Epoch) -> None:
+            with getattr(self.optimizer, "slow_weights", nullcontext)():
+                scores = {"validation": self.score(self.corpus.validation), "test": self.score(self.corpus.test)}
+                if scores["validation"] is not None and scores["validation"] > self.best_score:
+                    self.best_score = scores["validation"]
+                    self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
+            after_epoch({**asdict(epoch), **scores})
+
+        fit(
+            self.model,
+            self.optimizer,
+            self.minibatches,
+            epochs=self.workload.epochs,
+            loss=SmoothedCrossEntropy(self.workload.label_smoothing),
+            on_epoch=measured,
+            history=self.history,
+            minibatches_per_step=self.method.minibatches,
+        )
+        if self.best and not self.diverged:
+            self.model.load_state_dict(self.best)
+
+    def score(self, pairs: Sequence[Pair]) -> float | None:
+        """Return the BLEU of the model's translations; None if there is nothing to translate."""
+        if not pairs:
+            return None
+        sources, _ = self._encoded(pairs)
+        workload = self.workload
+        tokens = 4 * workload.tokens  # a search keeps no activations for gradients
+        found = translate(self.model, sources, beam=workload.beam, tokens=tokens, device=self.device)
+        bleu = tokenised_bleu if workload.score == "tokenised" else detokenised_bleu
+        return bleu([self.tokens.target.decode(each) for each in found], [target for _, target in pairs])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of all that changes, the best weights among them, and what the data are."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "minibatches": self.minibatches.state_dict(),
+            "best": self.best,
+            "best_score": self.best_score,
+            "data": self.data,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+        """Go on after the epochs of the records.
+
+        Raises:
+            ValueError: if the pairs or their encoding have changed.
+
+        """
+        if state["data"] != self.data:
+            raise ValueError("the sentence pairs, or their encoding, are not those of the checkpoint")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.minibatches.load_state_dict(state["minibatches"])
+        self.best, self.best_score = state["best"], state["best_score"]
+        known = {f.name for f in fields(Epoch)}
+        self.history = History([Epoch(**{k: v for k, v in record.items() if k in known}) for record in records])
+
+    def _encoded(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], list[list[int]]]:
+        source, target = self.tokens.source, self.tokens.target
+        return [source.encode(german) for german, _ in pairs], [target.encode(english) for _, english in pairs]
+
+
+def _corpus_fields(w: Translation) -> tuple[Any, ...]:
+    return w.dataset, w.train, w.validation, w.test, (w.shortest, w.longest), w.frequent, w.lowercase
+
+
+@lru_cache(maxsize=2)
+def _ready(corpus: tuple[Any, ...], pieces: int, seed: int, root: Path) -> tuple[Corpus, Dictionaries]:
+    """Return pairs and dictionaries. The last ones are kept, for runs that share them."""
+    dataset, train, validation, test, words, frequent, lowercase = corpus
+    pairs = load(
+        dataset,
+        root,
+        seed=seed,
+        train=train,
+        validation=validation,
+        test=test,
+        words=words,
+        frequent=frequent,
+        lowercase=lowercase,
+    )
+    return pairs, dictionaries(pairs.train, pieces)

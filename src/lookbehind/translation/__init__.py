@@ -1,0 +1,1 @@
+"""Translation from German to English: data, tokens, minibatches by tokens, loss, learning rates, search, BLEU."""

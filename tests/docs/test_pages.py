@@ -1,0 +1,52 @@
+"""The code on each page runs, in order, in one namespace and one folder."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import DOCS, PAGES, blocks
+
+RUNNABLE = [page for page in PAGES if any(block.runs for block in blocks(page))]
+# What a fence may be called. Another name for Python would be Python that no test sees.
+LANGUAGES = {"python", "sh", "text", "", "{.python .source}"}
+
+
+def name(page: Path) -> str:
+    return page.relative_to(DOCS).as_posix()
+
+
+def test_there_are_pages_with_code() -> None:
+    assert {"index.md", "start.md", "tuning.md", "extending.md", "measure.md", "real-training.md"} <= set(
+        map(name, RUNNABLE)
+    )
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=name)
+def test_code_of_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    namespace = {"__name__": "page"}
+    for number, block in enumerate(blocks(page), 1):
+        if block.runs and block.language == "python":
+            exec(compile(block.code, f"{name(page)}, block {number}", "exec"), namespace)
+        elif block.runs:
+            for line in block.code.splitlines():
+                run(line)
+
+
+def run(line: str) -> None:
+    """Run a line of a shell block: only our own command."""
+    command, *arguments = shlex.split(line)
+    assert command == "lookbehind"
+    subprocess.run([sys.executable, "-m", "lookbehind.cli", *arguments], check=True, timeout=120, capture_output=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_no_code_hides_from_the_test(page: Path) -> None:
+    assert {block.language for block in blocks(page)} <= LANGUAGES
+    assert page.read_text().count("\n```") == 2 * len(blocks(page)) - page.read_text().startswith("```")

@@ -1,0 +1,136 @@
+"""The site builds strictly, and no link or anchor in it is dead."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import lookbehind as lb
+from lookbehind import measure
+from lookbehind.optim import climb, interpolation, lookahead, lookbehind, multistep, perturbation, sam
+from tests.docs.built import Page, Site, build, copy_sources
+from tests.docs.pages import DOCS, PAGES, ROOT
+
+for needed in ("zensical", "mkdocstrings_handlers.python", "latex2mathml"):
+    pytest.importorskip(needed, reason='the site needs pip install "lookbehind[docs]"')
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    copy_sources(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Site:
+    done = build(folder)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert "issues found" not in done.stdout.replace("No issues found", "")
+    return Site((folder / "site").resolve())
+
+
+def test_every_page_is_built(site: Site) -> None:
+    assert {page.relative_to(DOCS).with_suffix(".html").as_posix() for page in PAGES} <= set(site.pages)
+
+
+def test_no_link_is_dead(site: Site) -> None:
+    dead = {name: links for name in site.pages if name != "404.html" and (links := site.dead(name))}
+    assert dead == {}
+
+
+def test_nothing_is_fetched_from_elsewhere(site: Site) -> None:
+    assert {name: links for name in site.pages if (links := site.elsewhere(name))} == {}
+
+
+def test_every_page_is_in_the_navigation(site: Site) -> None:
+    linked = {site.target("index.html", link) for _, link in site.pages["index.html"].links if ":" not in link}
+    pages = {(site.folder / page.relative_to(DOCS)).with_suffix(".html") for page in PAGES}
+    assert pages - linked == set()
+
+
+def test_links_of_the_readme_into_the_docs_have_their_anchors(site: Site) -> None:
+    links = re.findall(r"\]\(docs/([^)]+)\.md(?:#([^)]+))?\)", (ROOT / "README.md").read_text())
+    assert links
+    for page, anchor in links:
+        assert not anchor or anchor in site.pages[f"{page}.html"].ids, (page, anchor)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "lookbehind",
+        "lookbehind.measure",
+        "lookbehind.data",
+        "lookbehind.models",
+        "lookbehind.training",
+        "lookbehind.checkpoint",
+        "lookbehind.lab",
+        "lookbehind.lifelong",
+        "lookbehind.fine_tuning",
+        "lookbehind.integrations.lightning",
+        "lookbehind.integrations.transformers",
+    ],
+)
+def test_every_public_name_is_in_the_reference(site: Site, module: str) -> None:
+    pytest.importorskip({"lightning": "lightning", "transformers": "transformers"}.get(module.split(".")[-1], "torch"))
+    loaded = importlib.import_module(module)
+    own = [n for n, v in vars(loaded).items() if not n.startswith("_") and getattr(v, "__module__", "") == module]
+    names = set(getattr(loaded, "__all__", own)) - {"__version__"}
+    anchors = {i for name, page in site.pages.items() if name.startswith("api/") for i in page.ids}
+    # A function of the same name as its module stands under its full name.
+    assert names
+    assert {n for n in names if not {f"{module}.{n}", f"{module}.{n}.{n}"} & anchors} == set()
+
+
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [
+        ("sam", [sam.SAM._update, perturbation.Euclidean.__call__]),
+        ("asam", [perturbation.Adaptive.__call__]),
+        ("multistep-sam", [multistep.MultistepSAM._update]),
+        ("lookahead", [lookahead.Lookahead._update]),
+        ("lookbehind", [lookbehind.Lookbehind._update, climb.Climber._climb]),
+        ("adaptive-alpha", [interpolation.aligned_alpha, lookbehind.Lookbehind._alphas]),
+        ("switching-minibatches", [climb.Climber._climb]),
+    ],
+)
+def test_algorithms_show_the_code_as_it_is(site: Site, page: str, shown: list[object]) -> None:
+    text = site.pages[f"algorithms/{page}.html"].text
+    for function in shown:
+        assert " ".join(inspect.getsource(function).split()) in text  # type: ignore[arg-type]
+
+
+def test_formulas_are_drawn(site: Site) -> None:
+    reference = "".join(site.pages[f"api/{name}.html"].source for name in ("optimizers", "measure"))
+    public = [getattr(module, name) for module in (lb, measure) for name in module.__all__ if name != "__version__"]
+    written = sum((inspect.getdoc(one) or "").count(".. math::") for one in public)
+    assert reference.count('display="block"') == written > 5
+    assert not re.search(r"\.\. math::|:math:", reference)
+    assert "\\frac" not in re.sub(r'data-[a-z-]+="[^"]*"', "", reference)
+
+
+def test_pictures_are_small() -> None:
+    sizes = {p.name: p.stat().st_size for p in (DOCS / "pictures").iterdir() if p.suffix in (".svg", ".png", ".gif")}
+    assert len(sizes) >= 10
+    assert max(sizes.values()) < 1_000_000
+
+
+def test_the_checker_sees_dead_links(tmp_path: Path) -> None:
+    (tmp_path / "b.html").write_text('<h1 id="here">B</h1>')
+    links = ["b.html", "b.html#here", "#top", "https://x.org", "b.html#away", "c.html", "d.png", "../up.html", "#none"]
+    (tmp_path / "a.html").write_text('<p id="top">' + "".join(f'<a href="{link}">x</a>' for link in links))
+    assert Site(tmp_path.resolve()).dead("a.html") == links[4:]
+    assert Page('<img src="https://x.org/y.png">').links == [("img", "https://x.org/y.png")]
+
+
+@pytest.mark.parametrize("link", ["nowhere.md", "start.md#nowhere"])
+def test_the_build_is_strict(folder: Path, tmp_path: Path, link: str) -> None:
+    copy_sources(tmp_path)
+    with (tmp_path / "docs" / "tuning.md").open("a") as page:
+        page.write(f"\n[a dead link]({link})\n")
+    assert build(tmp_path).returncode != 0
