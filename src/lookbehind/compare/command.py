@@ -13,8 +13,8 @@ from lookbehind.compare.figure import draw
 from lookbehind.compare.report import Rows, differences, table, to_csv, to_json, verdict
 from lookbehind.compare.runs import METHODS, Labels, Result, Run, result_of
 from lookbehind.lab import Store, fill
-from lookbehind.lab.files import write
 from lookbehind.lab.engines.local import Event
+from lookbehind.lab.files import write
 
 
 class FailedError(Exception):
