@@ -148,6 +148,25 @@ def test_as_printed_an_epoch_has_one_meta_update(stream: TaskStream) -> None:
     assert learner.memory.seen == 2 * 6
 
 
+def test_every_epoch_has_an_order_of_its_own(stream: TaskStream) -> None:
+    def orders(seed: int) -> list[list[int]]:
+        learner, shown = LEARNERS["sgd"](), []
+        observe = learner.observe
+        learner.observe = lambda *a, **k: shown.extend(a[0].sum((1, 2, 3)).tolist()) or observe(*a, **k)  # type: ignore[method-assign]
+        learn(learner, stream, epochs=2, seed=seed)
+        sizes = [len(task.train) for task in stream.tasks for _ in range(2)]
+        return [shown[sum(sizes[:i]) : sum(sizes[: i + 1])] for i in range(6)]
+
+    one, again, other = orders(0), orders(0), orders(1)
+    assert one == again
+    for i in range(6):
+        assert one[i] != other[i]
+        assert sorted(one[i]) == sorted(other[i])
+    for i in (0, 2, 4):
+        assert one[i] != one[i + 1]
+        assert sorted(one[i]) == sorted(one[i + 1])
+
+
 def test_a_memory_larger_than_the_stream_keeps_all_of_it(stream: TaskStream) -> None:
     learner = LookbehindCMAML(net(), Reservoir(5000), 2)
     learn(learner, stream, epochs=2)

@@ -32,6 +32,8 @@ def test_every_image_is_kept_with_the_same_probability() -> None:
 
 def test_the_published_code_prefers_the_first_images() -> None:
     """Accepting with probability M / (n + 1): the first M stay with (M + 1) / (N + 1), others with M / (N + 1)."""
+    uniform = sum(torch.bincount(kept(filled(1, 4, seed)), minlength=4) for seed in range(4000))
+    assert stats.chisquare(uniform.numpy()).pvalue > 0.001
     counts = sum(torch.bincount(kept(filled(1, 4, seed, published=True)), minlength=4) for seed in range(4000))
     assert stats.chisquare(counts.numpy(), [4000 * 2 / 5, *[4000 / 5] * 3]).pvalue > 0.001
     assert stats.chisquare(counts.numpy()).pvalue < 1e-6  # and not uniform

@@ -245,7 +245,12 @@ TWO_CORES = Device(
     workers=2,
     overhead=0.3,
 )
-A100 = Device("one NVIDIA A100 at 20 TFLOP/s (assumed: what convolutions in TF32 come to; not measured)", flops=20e12)
+A100 = Device(
+    "one NVIDIA A100 at 20 TFLOP/s (assumed: what convolutions in TF32 come to; not measured)",
+    flops=20e12,
+    # Assumed too: 2 ms for a gradient of ten images, which fill no such device.
+    rates={("lifelong-conv3", 32): 5_000, ("lifelong-conv4", 64): 5_000},
+)
 
 
 @dataclass(frozen=True)

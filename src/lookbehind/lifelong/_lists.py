@@ -64,8 +64,7 @@ def clipped(gradients: list[Tensor], bound: float | None) -> list[Tensor]:
 
 
 def climb(gradients: list[Tensor]) -> list[Tensor]:
-    """Return g / ‖g‖₂, a constant: ε of eq. 3 for ρ = 1; zero where the gradient is."""
-    gradients = [g.detach() for g in gradients]
+    """Return g / ‖g‖₂, ε of eq. 3 for ρ = 1; zero where the gradient is. A constant, since g has no graph."""
     return unit(gradients, norm(gradients))
 
 
