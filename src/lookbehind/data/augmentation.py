@@ -87,10 +87,11 @@ class CropAndFlip:
 
 
 def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    n, channels = images.shape[:2]
-    image = torch.arange(n, device=images.device).view(n, 1, 1, 1)
-    channel = torch.arange(channels, device=images.device).view(1, channels, 1, 1)
-    return images[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    # By a single index into flat images: several times faster than one for each dimension.
+    places = rows[:, :, None] * images.shape[3] + columns[:, None, :]
+    flat = places.flatten(1)[:, None].expand(-1, images.shape[1], -1)
+    picked: Tensor = images.flatten(2).gather(2, flat).unflatten(2, places.shape[1:])
+    return picked
 
 
 def _within(places: Tensor, length: int) -> Tensor:

@@ -14,7 +14,7 @@ from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
 from lookbehind.optim import Adaptive, Euclidean, Perturbation
 from lookbehind.optim._arguments import count, nonnegative
-from lookbehind.optim._tensors import norm, unit
+from lookbehind.optim._tensors import copy_, norm, unit
 from lookbehind.optim.perturbation import perturbation_of
 
 if TYPE_CHECKING:
@@ -155,10 +155,8 @@ class _Climb:
     @torch.no_grad()
     def rise(self, radius: float, steps: int) -> Tensor:
         """Return max L(φ + ε) − L(φ) over the ascent, and go back to φ."""
-        epsilon = [radius * d for d in self.first]
-        best = self._at(epsilon) if steps == 1 else self._several(radius, steps)
-        for p, start in zip(self.weights, self.start, strict=True):
-            p.copy_(start)
+        best = self._at(list(torch._foreach_mul(self.first, radius))) if steps == 1 else self._several(radius, steps)
+        copy_(self.weights, self.start)
         return best - self.loss
 
     def _several(self, radius: float, steps: int) -> Tensor:
@@ -179,8 +177,7 @@ class _Climb:
         return loss.detach(), list(gradients)
 
     def _at(self, epsilon: list[Tensor]) -> Tensor:
-        for p, start, e in zip(self.weights, self.start, epsilon, strict=True):
-            p.copy_(start + e)
+        copy_(self.weights, list(torch._foreach_add(self.start, epsilon)))
         return self.evaluate()
 
     def _steepest(self, gradients: list[Tensor]) -> list[Tensor]:

@@ -18,7 +18,7 @@ def as_real(tensors: Iterable[Tensor]) -> list[Tensor]:
 
 def wide(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which sums over ``dtype`` are taken: float32 or wider."""
-    return torch.promote_types(dtype, torch.float32)
+    return dtype if dtype.itemsize >= 4 else torch.float32
 
 
 def copy_(targets: list[Tensor], sources: list[Tensor]) -> None:
@@ -27,13 +27,12 @@ def copy_(targets: list[Tensor], sources: list[Tensor]) -> None:
         torch._foreach_copy_(shard(targets), shard(sources))
 
 
-def exchange_(a: list[Tensor], b: list[Tensor]) -> None:
-    """A ↔ b, by copy."""
-    if a:
-        a, b = shard(a), shard(b)
-        kept = [t.clone() for t in a]
-        torch._foreach_copy_(a, b)
-        torch._foreach_copy_(b, kept)
+def clones(tensors: list[Tensor]) -> list[Tensor]:
+    """Return copies; of DTensors, of this process's part."""
+    tensors = shard(tensors)
+    copies = [torch.empty_like(t) for t in tensors]
+    copy_(copies, tensors)
+    return copies
 
 
 def add_(targets: list[Tensor], terms: list[Tensor], factor: float = 1.0) -> None:
@@ -66,21 +65,21 @@ def norm(tensors: list[Tensor]) -> Tensor:
 
 def dots(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     """⟨aⱼ, bⱼ⟩ of each pair, in float32 or wider, on the device of the first."""
-    pairs = zip(as_real(a), as_real(b), strict=True)
-    products = [(x.to(wide(x.dtype)) * y.to(wide(y.dtype))).sum() for x, y in pairs]
+    wider = ([t.to(wide(t.dtype)) for t in as_real(tensors)] for tensors in (a, b))
+    products = [product.sum() for product in torch._foreach_mul(*wider)]
     return whole(torch.stack([p.to(products[0].device) for p in products]))
 
 
 def unit(tensors: list[Tensor], length: Tensor) -> list[Tensor]:
     """Tensors / length; zero where the length is zero (or too small to divide by), NaN where it is NaN."""
     tiny = torch.finfo(length.dtype).tiny
-    return scaled(tensors, torch.where(length < tiny, 0.0, 1 / length))
+    return scaled(tensors, length.reciprocal().masked_fill_(length < tiny, 0.0))
 
 
 def scaled(tensors: list[Tensor], factor: Tensor) -> list[Tensor]:
     """Factor · tensors, where the factor is a 0-dim tensor on any device."""
-    narrow = any(wide(t.dtype) != t.dtype for t in tensors)
-    if narrow or any(t.device != factor.device for t in tensors):
+    narrow = any(wide(dtype) != dtype for dtype in {t.dtype for t in tensors})
+    if narrow or {t.device for t in tensors} != {factor.device}:
         # Half-precision tensors are multiplied in float32: the factor itself may not fit into their range.
         return [(t.to(wide(t.dtype)) * factor.to(t.device)).to(t.dtype) for t in tensors]
     return list(torch._foreach_mul(tensors, factor))

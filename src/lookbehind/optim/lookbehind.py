@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from lookbehind.optim._arguments import fraction
 from lookbehind.optim._passes import Closure
-from lookbehind.optim._tensors import add_, copy_, dots, exchange_, lerp_
+from lookbehind.optim._tensors import add_, clones, copy_, dots, lerp_
 from lookbehind.optim.climb import Climber
 from lookbehind.optim.interpolation import aligned_alpha
 from lookbehind.optim.perturbation import Perturbation
@@ -114,21 +114,24 @@ class Lookbehind(Climber):
 
     def _update(self, closures: Sequence[Closure], slow: list[Tensor]) -> None:
         weights = self._weights  # the model holds φ' while closures run, and φ_{t,i} while the base steps
-        other = self._like("other", weights)  # whichever of the two the model does not hold
+        fast = self._like("fast", weights)
         first = self._like("first", weights) if self.adaptive else []
-        copy_(other, slow)  # φ_{t,0} ← φ_{t-1}
         for i in self._climb(closures):  # lines 5-8: φ'_{t,i} and ∇L(φ'_{t,i})
-            exchange_(weights, other)
+            perturbed = clones(weights) if i < self.k else []  # the climb ends at φ'_{t,k}
+            copy_(weights, slow if i == 1 else fast)  # φ_{t,0} = φ_{t-1}
             self.base.step()  # line 8: φ_{t,i} ← φ_{t,i-1} − η ∇L(φ'_{t,i})
+            copy_(fast, weights)
             if i == 1 and self.adaptive:
                 copy_(first, weights)  # φ_{t,1}
-            exchange_(weights, other)
-        self._interpolate(slow, first, other)
+            if i < self.k:
+                copy_(weights, perturbed)
+            del perturbed  # the next ascent needs the room
+        self._interpolate(slow, first, fast)
 
     def _interpolate(self, slow: list[Tensor], first: list[Tensor], last: list[Tensor]) -> None:
         """Line 10: φ_t ← φ_{t-1} + α (φ_{t,k} − φ_{t-1})."""
         if self.adaptive:
-            alpha = self._alphas(slow, first, last)
+            alpha = self._alphas(slow, first)
             copy_(self._weights, slow)
             lerp_(self._weights, last, alpha)
             return
@@ -139,12 +142,11 @@ class Lookbehind(Climber):
             lerp_(part, last[start:end], float(group[self.group_key("alpha")]))
             start = end
 
-    def _alphas(self, slow: list[Tensor], first: list[Tensor], last: list[Tensor]) -> list[Tensor]:
-        """Return α* for each tensor. The model's weights, φ'_{t,k}, are no longer needed and hold d_k."""
+    def _alphas(self, slow: list[Tensor], first: list[Tensor]) -> list[Tensor]:
+        """Return α* for each tensor. φ_{t,1}, and φ_{t,k} in the model, are no longer needed and become d_1 and d_k."""
         if not slow:
             return []
         d_1, d_k = first, self._weights
-        copy_(d_k, last)
         add_(d_1, slow, -1.0)
         add_(d_k, slow, -1.0)
         sums = [dots(d_1, d_k), dots(d_1, d_1), dots(d_k, d_k)]

@@ -80,37 +80,35 @@ class MultistepSAM(Climber):
         )
 
     def _update(self, closures: Sequence[Closure], slow: list[Tensor]) -> None:
-        total = _Sum(self._like("total", self._weights)) if self.gather == "mean" else None
-        for _ in self._climb(closures, descents="last" if total is None else "each"):
-            if total is not None:
-                total.add(self._weights)
-        if total is not None:
-            total.put_mean(self._weights, self.k)
+        mean = _Mean(self._like("total", self._weights)) if self.gather == "mean" else None
+        for i in self._climb(closures, descents="last" if mean is None else "each"):
+            if mean is not None and i < self.k:
+                mean.add(self._weights)
+        if mean is not None:
+            mean.put(self._weights, self.k)
         copy_(self._weights, slow)
         self.base.step()
 
 
-class _Sum:
-    """The sum of the gradients along the climb. A parameter without gradient in a pass adds nothing."""
+class _Mean:
+    """The mean of the gradients along the climb. A parameter without gradient in a pass adds nothing to the sum."""
 
     def __init__(self, total: list[Tensor]) -> None:
         self.total = total
-        self.touched = [False] * len(total)
+        self.begun = [False] * len(total)
 
     def add(self, weights: list[Tensor]) -> None:
-        for j, p in enumerate(weights):
-            if p.grad is not None and not self.touched[j]:
-                self.total[j].zero_()
-                self.touched[j] = True
         held = [j for j, p in enumerate(weights) if p.grad is not None]
-        add_([self.total[j] for j in held], [weights[j].grad for j in held])  # type: ignore[misc]
+        for put, begun in ((add_, True), (copy_, False)):
+            part = [j for j in held if self.begun[j] is begun]
+            put([self.total[j] for j in part], [weights[j].grad for j in part])  # type: ignore[misc]
+        for j in held:
+            self.begun[j] = True
 
-    def put_mean(self, weights: list[Tensor], k: int) -> None:
-        """Leave sum / k in ``.grad``; as a copy, since closures add to what is in ``.grad`` or zero it."""
-        for p, total, touched in zip(weights, self.total, self.touched, strict=True):
-            if touched:
-                total.div_(k)
-                if p.grad is None:
-                    p.grad = total.clone()
-                else:
-                    p.grad.copy_(total)
+    def put(self, weights: list[Tensor], k: int) -> None:
+        """Leave in ``.grad``, where the last gradient is, the mean of all."""
+        for p, total, begun in zip(weights, self.total, self.begun, strict=True):
+            if begun:
+                p.grad = total.clone() if p.grad is None else p.grad.add_(total)
+            if p.grad is not None:
+                p.grad.div_(k)

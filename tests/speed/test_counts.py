@@ -1,0 +1,161 @@
+"""What a step costs, in numbers that do not depend on the machine: gradients, kernels, bytes.
+
+A kernel is an operation that the optimizer itself calls, outside of closures and base steps; one on a list of tensors
+counts once, as it does on a GPU. Views and empty tensors are none. Where a number here has to grow, say why in
+benchmarks/profile.md.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lookbehind import SAM, Lookahead, Lookbehind, MultistepSAM
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one step with k inner steps and n tensors."""
+
+    make: Callable[[Optimizer, int], Optimizer]
+    gradients: Callable[[int], int]  # of k
+    kernels: Callable[[int, int], int]  # of k and n
+    copies: Callable[[int], int]  # parameter-sized tensors that a step allocates and frees again; of k
+
+
+# An ascent: norms (1), norm of the norms (2), 1 / norm (3), ε (1), φ' + ε (1). For ASAM also |w|, + η, T g, T² g.
+ASCENT, ASAM = 8, 12
+COSTS = {
+    # Copies of φ and back.
+    "SAM": Cost(lambda base, k: SAM(base), lambda k: 2, lambda k, n: 2 + ASCENT, lambda k: 1),
+    "ASAM": Cost(lambda base, k: SAM(base, perturbation="asam"), lambda k: 2, lambda k, n: 2 + ASAM, lambda k: 3),
+    "Multistep-SAM": Cost(
+        lambda base, k: MultistepSAM(base, k=k), lambda k: k + 1, lambda k, n: 2 + ASCENT * k, lambda k: k
+    ),
+    # k − 1 sums, the first of which is a copy; for each tensor the last sum and a division.
+    "Multistep-SAM, mean": Cost(
+        lambda base, k: MultistepSAM(base, k=k, gather="mean"),
+        lambda k: k + 1,
+        lambda k, n: 2 + ASCENT * k + (k - 1) + (n if k > 1 else 0) + n,
+        lambda k: k,
+    ),
+    # A descent: φ' aside, φ_{t,i-1} in, φ_{t,i} out, φ' in; the last one leaves φ'. In the end φ_{t-1} in, and α.
+    "Lookbehind": Cost(
+        lambda base, k: Lookbehind(base, k=k),
+        lambda k: k + 1,
+        lambda k, n: 1 + ASCENT * k + 4 * k - 2 + 2,
+        lambda k: 2 * k - 1,
+    ),
+    # φ_{t,1} kept; d_1, d_k; three dot products of a product, n sums and a stack, each summed up; 10 for α*.
+    "Lookbehind, adaptive": Cost(
+        lambda base, k: Lookbehind(base, k=k, alpha="adaptive"),
+        lambda k: k + 1,
+        lambda k, n: 1 + ASCENT * k + 4 * k - 2 + 2 + 1 + 2 + 3 * (1 + n + 1 + 1) + 10,
+        lambda k: 2 * k - 1 + 3,
+    ),
+    "Lookbehind, adaptive per tensor": Cost(
+        lambda base, k: Lookbehind(base, k=k, alpha="adaptive_per_tensor"),
+        lambda k: k + 1,
+        lambda k, n: 1 + ASCENT * k + 4 * k - 2 + 2 + 1 + 2 + 3 * (1 + n + 1) + 10,
+        lambda k: 2 * k - 1 + 3,
+    ),
+    # Of the step that ends a cycle: a copy of φ in case something fails, and α; a cycle of one step also begins there.
+    "Lookahead": Cost(lambda base, k: Lookahead(base, k=k), lambda k: 1, lambda k, n: 2 + (k == 1), lambda k: 0),
+}
+every_cost = pytest.mark.parametrize("name", COSTS)
+K = (1, 2, 5, 10)
+
+
+class Kernels(TorchDispatchMode):
+    """Counts operations while ``counting``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+        self.counting = True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        namespace, name = func.name().split("::")
+        if self.counting and namespace == "aten" and not func.is_view and not name.startswith("empty"):
+            self.found[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def trained(cost: Cost, k: int, tensors: int, size: int = 3) -> tuple[Optimizer, Callable[[], Tensor], list[int]]:
+    """Return an optimizer that has taken 2k steps, a closure for it, and a list that grows by each of its calls."""
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.nn.Parameter(torch.randn(size, generator=generator)) for _ in range(tensors)]
+    gradients = [torch.randn(size, generator=generator) for _ in weights]
+    calls: list[int] = []
+    for p in weights:
+        p.grad = torch.zeros(size)
+
+    def closure() -> Tensor:
+        calls.append(1)
+        with torch.no_grad():
+            torch._foreach_copy_([p.grad for p in weights], gradients)
+        return torch.zeros(())
+
+    optimizer = cost.make(SGD(weights, lr=0.1), k)
+    for _ in range(2 * k - 1 if isinstance(optimizer, Lookahead) else 2):
+        optimizer.step(closure)
+    calls.clear()
+    return optimizer, closure, calls
+
+
+@pytest.mark.parametrize("k", K)
+@every_cost
+def test_gradients(name: str, k: int) -> None:
+    cost = COSTS[name]
+    optimizer, closure, calls = trained(cost, k, tensors=2)
+    optimizer.step(closure)
+    assert len(calls) == cost.gradients(k)
+
+
+@pytest.mark.parametrize("tensors", [1, 7])
+@pytest.mark.parametrize("k", K)
+@every_cost
+def test_kernels(name: str, k: int, tensors: int) -> None:
+    cost = COSTS[name]
+    optimizer, closure, _ = trained(cost, k, tensors)
+    kernels = Kernels()
+
+    def aside(counting: bool) -> None:
+        kernels.counting = counting
+
+    def uncounted() -> Tensor:
+        aside(False)
+        loss = closure()
+        aside(True)
+        return loss
+
+    optimizer.base.register_step_pre_hook(lambda *_: aside(False))
+    optimizer.base.register_step_post_hook(lambda *_: aside(True))
+    with kernels:
+        optimizer.step(uncounted)
+    assert kernels.found.total() == cost.kernels(k, tensors), kernels.found
+
+
+@pytest.mark.parametrize("k", K)
+@every_cost
+def test_bytes(name: str, k: int) -> None:
+    cost = COSTS[name]
+    size = 1 << 16
+    optimizer, closure, _ = trained(cost, k, tensors=1, size=size)
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        optimizer.step(closure)
+    changes = [e.nbytes() for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    large = [change for change in changes if abs(change) >= size]  # the others are single numbers
+    assert sum(change for change in large if change > 0) == cost.copies(k) * size * 4
+    assert sum(large) == 0
