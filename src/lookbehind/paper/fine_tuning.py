@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,13 +13,13 @@ from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.metric import BestTestAccuracy, LastTestAccuracy, Metric, UntouchedAccuracy
 from lookbehind.lab.parts import Part, Row, Table
 from lookbehind.lab.report import on_validation
-from lookbehind.lab.run import Method, Run
+from lookbehind.lab.run import Method
 from lookbehind.paper.methods import named
 from lookbehind.paper.published import published
 from lookbehind.paper.rows import of_the_paper, written
+from lookbehind.paper.transformers import ALPHA, K, Task
 from lookbehind.paper.workloads import RULES, SCALES, Rule
 
-K, ALPHA = 2, 0.8
 WEIGHTS = "vit_base_patch16_224.orig_in21k_ft_in1k"
 IMAGENET = FineTuning(
     inputs="images",
@@ -65,26 +65,6 @@ DIGITS = FineTuning(
 )
 
 
-@dataclass(frozen=True)
-class Task:
-    """A column: what is fine-tuned, ρ of SAM, the values of ρ among which the best is reported of ASAM, and seeds."""
-
-    title: str
-    workload: FineTuning
-    sam: tuple[float, ...]
-    asam: tuple[float, ...]
-    seeds: tuple[int, ...] = (0, 1, 2)
-
-    def candidates(self, rule: Rule, **method: Any) -> tuple[Candidate, ...]:
-        """Return a method at each ρ of its rule."""
-        radii = self.sam if rule == "sam" else self.asam
-        return tuple(self.candidate(Method(perturbation=rule, rho=rho, **method), f"ρ={rho:g}") for rho in radii)
-
-    def candidate(self, method: Method, label: str = "") -> Candidate:
-        """Return the runs of one setting."""
-        return Candidate(label, tuple(Run(workload=self.workload, method=method, seed=seed) for seed in self.seeds))
-
-
 @cache
 def tasks(scale: str) -> tuple[Task, ...]:
     """Return the columns of a scale.
@@ -121,7 +101,7 @@ def _lookbehind(rule: Rule, alpha: Any) -> Callable[[Task], tuple[Candidate, ...
 def _rows(scale: str) -> tuple[Row, ...]:
     """Return the rows of Table 4; at scale paper the untouched checkpoint, which the paper calls SGD, has its own."""
     columns, rows = tasks(scale), []
-    base = columns[0].workload.base
+    base = (IMAGENET if scale == "paper" else DOMAIN_TAGS).base
     plain = tuple((task.candidate(Method(kind="base")),) for task in columns)
     if scale == "paper":
         number = published(4, "ImageNet", "ViT-Base", "SGD")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -10,14 +10,14 @@ from lookbehind.lab.budget import at_radius, longer
 from lookbehind.lab.cell import Candidate, Cell, Derived
 from lookbehind.lab.metric import BestValidationBleu, BleuAtBestValidation
 from lookbehind.lab.parts import Part, Row, Table
-from lookbehind.lab.run import Method, Run
+from lookbehind.lab.run import Method
 from lookbehind.lab.translation import Translation
 from lookbehind.paper.methods import named
 from lookbehind.paper.published import published
 from lookbehind.paper.rows import of_the_paper, written
+from lookbehind.paper.transformers import ALPHA, K, Task
 from lookbehind.paper.workloads import RULES, SCALES, Rule
 
-K, ALPHA = 2, 0.8
 GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # {0.005, 0.01, 0.02, …, 0.5, 1.0, 2.0}
 IWSLT = Translation(dataset="iwslt14", epochs=50)
 PHRASES = Translation(
@@ -57,26 +57,6 @@ SENTENCES = Translation(
     warmup=10,
     beam=2,
 )
-
-
-@dataclass(frozen=True)
-class Task:
-    """The column: what is trained, the values of ρ among which the best is reported, and seeds."""
-
-    title: str
-    workload: Translation
-    sam: tuple[float, ...]
-    asam: tuple[float, ...]
-    seeds: tuple[int, ...] = (0, 1, 2)
-
-    def candidates(self, rule: Rule, **method: Any) -> tuple[Candidate, ...]:
-        """Return a method at each ρ of its rule."""
-        radii = self.sam if rule == "sam" else self.asam
-        return tuple(self.candidate(Method(perturbation=rule, rho=rho, **method), f"ρ={rho:g}") for rho in radii)
-
-    def candidate(self, method: Method, label: str = "") -> Candidate:
-        """Return the runs of one setting."""
-        return Candidate(label, tuple(Run(workload=self.workload, method=method, seed=seed) for seed in self.seeds))
 
 
 @cache

@@ -1,0 +1,34 @@
+"""A column of Table 4: a transformer, and what is tried on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lookbehind.lab.cell import Candidate
+from lookbehind.lab.fine_tuning import FineTuning
+from lookbehind.lab.run import Method, Run
+from lookbehind.lab.translation import Translation
+from lookbehind.paper.workloads import Rule
+
+K, ALPHA = 2, 0.8
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained, the values of ρ among which the best is reported, of SAM and of ASAM, and seeds."""
+
+    title: str
+    workload: Translation | FineTuning
+    sam: tuple[float, ...]
+    asam: tuple[float, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def candidates(self, rule: Rule, **method: Any) -> tuple[Candidate, ...]:
+        """Return a method at each ρ of its rule."""
+        radii = self.sam if rule == "sam" else self.asam
+        return tuple(self.candidate(Method(perturbation=rule, rho=rho, **method), f"ρ={rho:g}") for rho in radii)
+
+    def candidate(self, method: Method, label: str = "") -> Candidate:
+        """Return the runs of one setting."""
+        return Candidate(label, tuple(Run(workload=self.workload, method=method, seed=seed) for seed in self.seeds))
