@@ -2,7 +2,7 @@
 
 pip install -e ".[lab,bench]"
 python -m benchmarks             about 35 minutes on one core
-python -m benchmarks --quick     about 4 minutes
+python -m benchmarks --quick     about 3 minutes
 
 Writes tables and a picture into benchmarks/results; docs/speed.md says what they mean.
 """
