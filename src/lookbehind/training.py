@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lookbehind.optim._arguments import repeatable
+from lookbehind.optim._tensors import norm
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -219,7 +219,8 @@ class _Steps:
             self.alphas.append(alpha.mean())
 
     def _look(self, outputs: Tensor, targets: Tensor) -> None:
-        self.norms.append(get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        self.norms.append(norm(gradients) if gradients else torch.zeros(()))
         if outputs.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point():
             self.right.append((outputs.argmax(1) == targets).sum())
             self.classified += len(targets)
