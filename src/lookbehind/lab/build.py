@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, MultiStepLR
 
-from lookbehind.data import Data, default_root, load
+from lookbehind.data import Data, default_root, fetch, load
 from lookbehind.lab.run import Method, Run, Workload
 from lookbehind.models import build
 from lookbehind.optim import SAM, Adaptive, Euclidean, Lookahead, Lookbehind, MultistepSAM
@@ -65,25 +65,31 @@ def of_images(run: Run) -> Workload:
 
 
 def data_of(run: Run, device: str) -> Data:
-    """Return a run's data on a device. The last ones are kept, for runs that share them."""
+    """Return a run's data on a device."""
     w = of_images(run)
-    return _data(w.dataset, run.seed, w.train, w.validation, w.test, w.noise, w.size, default_root(), device)
+    return loaded(
+        w.dataset,
+        default_root(),
+        device,
+        seed=run.seed,
+        train=w.train,
+        validation=w.validation,
+        test=w.test,
+        noise=w.noise,
+        size=w.size,
+    )
 
 
 @lru_cache(maxsize=2)
-def _data(
-    dataset: str,
-    seed: int,
-    train: int | None,
-    validation: int | None,
-    test: int | None,
-    noise: float,
-    size: int | None,
-    root: Path,
-    device: str,
-) -> Data:
-    data = load(dataset, root, seed=seed, train=train, validation=validation, test=test, noise=noise, size=size)
-    return data.to(device)
+def loaded(dataset: str, root: Path, device: str, **settings: Any) -> Data:
+    """Return images by the settings of ``lookbehind.data.load``. The last ones are kept, for runs that share them."""
+    return load(dataset, root, **settings).to(device)
+
+
+@cache
+def fetched(dataset: str, root: Path) -> None:
+    """Get the files of a data set, once: many workloads share them, and to check large ones takes time."""
+    fetch(dataset, root)
 
 
 def loss_of(workload: Workload) -> Loss:

@@ -67,9 +67,9 @@ class Learner(ABC):
         return nullcontext()
 
     @property
+    @abstractmethod
     def lr(self) -> float:
         """The learning rate η."""
-        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that is needed to go on bit for bit, but for the global random state."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 from lookbehind.lab.budget import beside
-from lookbehind.lab.cell import Candidate, Cell
+from lookbehind.lab.cell import Cell
 from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.metric import BestTestAccuracy, LastTestAccuracy, Metric, UntouchedAccuracy
 from lookbehind.lab.parts import Part, Row, Table
@@ -17,7 +15,7 @@ from lookbehind.lab.run import Method
 from lookbehind.paper.methods import named
 from lookbehind.paper.published import published
 from lookbehind.paper.rows import of_the_paper, written
-from lookbehind.paper.transformers import ALPHA, K, Task
+from lookbehind.paper.transformers import Task, variants
 from lookbehind.paper.workloads import RULES, SCALES, Rule
 
 WEIGHTS = "vit_base_patch16_224.orig_in21k_ft_in1k"
@@ -90,14 +88,6 @@ def tasks(scale: str) -> tuple[Task, ...]:
     raise ValueError(f"scale is {scale!r}; allowed are {', '.join(SCALES)}")
 
 
-def _single(rule: Rule) -> Callable[[Task], tuple[Candidate, ...]]:
-    return lambda task: task.candidates(rule, kind="sam")
-
-
-def _lookbehind(rule: Rule, alpha: Any) -> Callable[[Task], tuple[Candidate, ...]]:
-    return lambda task: task.candidates(rule, kind="lookbehind", k=K, alpha=alpha, switching=True)
-
-
 def _rows(scale: str) -> tuple[Row, ...]:
     """Return the rows of Table 4; at scale paper the untouched checkpoint, which the paper calls SGD, has its own."""
     columns, rows = tasks(scale), []
@@ -109,14 +99,9 @@ def _rows(scale: str) -> tuple[Row, ...]:
         rows.append(Row("Untouched checkpoint (the paper's SGD)", untouched, "SAM"))
     rows.append(Row({"sgd": "SGD", "adamw": "AdamW"}[base], tuple(map(Cell, plain)), "SAM"))
     for rule in RULES:
-        name = named("Lookbehind", rule)
-        for method, candidates in (
-            (named("SAM", rule), _single(rule)),
-            (name, _lookbehind(rule, ALPHA)),
-            (f"{name} + adaptive alpha", _lookbehind(rule, "adaptive")),
-        ):
+        for method, settings in variants(rule).items():
             known = published(4, "ImageNet", "ViT-Base", method) if scale == "paper" else None
-            cells = tuple(Cell(candidates(task), published=known) for task in columns)
+            cells = tuple(Cell(task.candidates(rule, **settings), published=known) for task in columns)
             rows.append(Row(written(method), cells, rule.upper()))
     return tuple(rows)
 

@@ -9,9 +9,21 @@ from lookbehind.lab.cell import Candidate
 from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.run import Method, Run
 from lookbehind.lab.translation import Translation
+from lookbehind.paper.methods import named
 from lookbehind.paper.workloads import Rule
 
 K, ALPHA = 2, 0.8
+
+
+def variants(rule: Rule) -> dict[str, dict[str, Any]]:
+    """Return the rows of SAM or of ASAM by their names in the paper, with what a ``Method`` needs beside rule and ρ."""
+    name = named("Lookbehind", rule)
+    switching = {"kind": "lookbehind", "k": K, "switching": True}
+    return {
+        named("SAM", rule): {"kind": "sam"},
+        name: {**switching, "alpha": ALPHA},
+        f"{name} + adaptive alpha": {**switching, "alpha": "adaptive"},
+    }
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 from lookbehind.lab.budget import at_radius, longer
 from lookbehind.lab.cell import Candidate, Cell, Derived
@@ -15,7 +14,7 @@ from lookbehind.lab.translation import Translation
 from lookbehind.paper.methods import named
 from lookbehind.paper.published import published
 from lookbehind.paper.rows import of_the_paper, written
-from lookbehind.paper.transformers import ALPHA, K, Task
+from lookbehind.paper.transformers import Task, variants
 from lookbehind.paper.workloads import RULES, SCALES, Rule
 
 GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # {0.005, 0.01, 0.02, …, 0.5, 1.0, 2.0}
@@ -85,13 +84,8 @@ def _rows(scale: str) -> tuple[Row, ...]:
     column = task(scale)
     rows = [Row("Adam", (_cell(scale, (column.candidate(Method(kind="base")),), "Adam"),), "SAM")]
     for rule in RULES:
-        name = named("Lookbehind", rule)
-        switching: dict[str, Any] = {"kind": "lookbehind", "k": K, "switching": True}
-        for method, candidates in (
-            (named("SAM", rule), column.candidates(rule, kind="sam")),
-            (name, column.candidates(rule, alpha=ALPHA, **switching)),
-            (f"{name} + adaptive alpha", column.candidates(rule, alpha="adaptive", **switching)),
-        ):
+        for method, settings in variants(rule).items():
+            candidates = column.candidates(rule, **settings)
             rows.append(Row(written(method), (_cell(scale, candidates, method),), rule.upper()))
     return tuple(rows)
 

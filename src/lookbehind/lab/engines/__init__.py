@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from lookbehind.lab.run import Measurement, Run
@@ -30,3 +30,12 @@ class Engine(Protocol):
         prepare: Callable[[], object] | None = None,
     ) -> dict[Run, str]:
         """Do it."""
+
+
+def left(wanted: Iterable[tuple[Run, Sequence[Measurement]]], store: Store) -> dict[Run, tuple[Measurement, ...]]:
+    """Return what is not done yet. A run that is wanted twice is trained once, and measured for both."""
+    merged: dict[Run, dict[Measurement, None]] = {}
+    for run, measurements in wanted:
+        merged.setdefault(run, {}).update(dict.fromkeys(measurements))
+    wishes = {run: tuple(measurements) for run, measurements in merged.items()}
+    return {run: measurements for run, measurements in wishes.items() if not store.complete(run, measurements)}

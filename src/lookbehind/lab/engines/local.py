@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Literal
 
+from lookbehind.lab.engines import left
 from lookbehind.lab.engines.worker import Job, Worker
 from lookbehind.lab.estimate import TWO_CORES, seconds
 from lookbehind.lab.execution import SAVE_EVERY, TERMINATED, check_tensorboard
@@ -71,10 +72,7 @@ def fill(
         SystemExit: on SIGTERM.
 
     """
-    jobs: dict[Run, dict[Measurement, None]] = {}  # a run that is wanted twice is trained once
-    for run, measurements in wanted:
-        jobs.setdefault(run, {}).update(dict.fromkeys(measurements))
-    todo = [Job(run, tuple(wishes)) for run, wishes in jobs.items() if not store.complete(run, tuple(wishes))]
+    todo = [Job(run, measurements) for run, measurements in left(wanted, store).items()]
     if tensorboard:
         check_tensorboard()
     if not todo:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
+from lookbehind.lab.engines import left
 from lookbehind.lab.engines.local import Event
 from lookbehind.lab.engines.slurm_job import Chunk, Wanted
 from lookbehind.lab.engines.slurm_options import Slurm
@@ -62,10 +63,7 @@ def fill(
         KeyboardInterrupt: on Ctrl-C.
 
     """
-    merged: dict[Run, dict[Measurement, None]] = {}  # a run that is wanted twice is trained once
-    for run, measurements in wanted:
-        merged.setdefault(run, {}).update(dict.fromkeys(measurements))
-    todo = {run: tuple(wishes) for run, wishes in merged.items() if not store.complete(run, tuple(wishes))}
+    todo = left(wanted, store)
     if tensorboard:
         check_tensorboard()
     if not todo:

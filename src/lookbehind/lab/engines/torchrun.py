@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
+from lookbehind.lab.engines import left
 from lookbehind.lab.engines.local import Event
 from lookbehind.lab.execution import SAVE_EVERY, execute
 from lookbehind.lab.kinds import fetch
@@ -60,10 +61,7 @@ def fill(
     """
     if prepare is not None:
         prepare()
-    merged: dict[Run, dict[Measurement, None]] = {}
-    for run, measurements in wanted:
-        merged.setdefault(run, {}).update(dict.fromkeys(measurements))
-    todo = [(run, tuple(wishes)) for run, wishes in merged.items() if not store.complete(run, tuple(wishes))]
+    todo = list(left(wanted, store).items())
     if not todo:
         return {}
     for run, _ in todo:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.run import Run, Workload
 from lookbehind.lab.stream import Stream
 from lookbehind.lab.translation import Translation
+from lookbehind.training import Epoch
 
 # A kind is a module with two functions: ``training(run, device)`` returns a ``Training``, and ``fetch(workload)`` gets
 # the data before many processes want them, and raises ``ValueError`` if they cannot be had.
@@ -51,6 +53,12 @@ class Training(Protocol):
 
     def load_state_dict(self, state: dict[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
         """Stand where the state was taken, after epochs with these records."""
+
+
+def epochs_of(records: Iterable[Mapping[str, Any]]) -> list[Epoch]:
+    """Return the epochs that are done, without their scores, from their records."""
+    known = {f.name for f in fields(Epoch)}
+    return [Epoch(**{name: value for name, value in record.items() if name in known}) for record in records]
 
 
 def kind_of(workload: object) -> Any:

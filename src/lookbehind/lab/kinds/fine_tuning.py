@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, fields
-from functools import cache, lru_cache
+from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
 
-from lookbehind.data import Data, default_root, load
-from lookbehind.data import fetch as fetch_data
+from lookbehind.data import Data, default_root
 from lookbehind.fine_tuning import (
     Corpus,
     add_adapters,
@@ -28,9 +27,9 @@ from lookbehind.fine_tuning import (
     text_classifier,
 )
 from lookbehind.fine_tuning.texts import phrases_of
-from lookbehind.lab.build import optimizer_of
+from lookbehind.lab.build import fetched, loaded, optimizer_of
 from lookbehind.lab.fine_tuning import FineTuning
-from lookbehind.lab.kinds import AfterEpoch
+from lookbehind.lab.kinds import AfterEpoch, epochs_of
 from lookbehind.lab.run import Run
 from lookbehind.measure.noise import accuracy
 from lookbehind.models import build
@@ -45,14 +44,9 @@ def fetch(workload: FineTuning) -> None:
         encoder_folder(workload.model)
         phrases_of(workload.dataset, default_root())
     else:
-        _fetched(workload.dataset, workload.weights, default_root())
-
-
-@cache
-def _fetched(dataset: str, weights: str | None, root: Path) -> None:
-    fetch_data(dataset, root)
-    if weights is not None:
-        find_weights(weights, root)
+        fetched(workload.dataset, default_root())
+        if workload.weights is not None:
+            find_weights(workload.weights, default_root())
 
 
 def training(run: Run, device: str) -> Tuning:
@@ -119,8 +113,7 @@ class Tuning:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.minibatches.load_state_dict(state["minibatches"])
-        known = {f.name for f in fields(Epoch)}
-        self.history = History([Epoch(**{k: v for k, v in record.items() if k in known}) for record in records])
+        self.history = History(epochs_of(records))
 
     def _accuracy(self, part: Any) -> float | None:
         if not len(part):
@@ -132,8 +125,8 @@ class Tuning:
 def _ready(workload: FineTuning, seed: int, device: str) -> tuple[Corpus | Data, nn.Module, nn.Module]:
     """Return the data, what is trained on them, and its head. What is new is drawn from the seed."""
     w, root = workload, default_root()
-    numbers = (w.train, w.validation, w.test)
     if w.inputs == "texts":
+        numbers = (w.train, w.validation, w.test)
         folder = encoder_folder(w.model)
         parts: Corpus | Data = _corpus(w.dataset, seed, numbers, w.noise, w.length, folder, w.frozen, root, device)
         torch.manual_seed(seed)
@@ -141,7 +134,9 @@ def _ready(workload: FineTuning, seed: int, device: str) -> tuple[Corpus | Data,
         model: nn.Module = upper if w.frozen else nn.Sequential(lower, upper)
         head: Any = upper.head
     else:
-        parts = _images(w.dataset, seed, numbers, w.noise, root, device)
+        parts = loaded(
+            w.dataset, root, device, seed=seed, train=w.train, validation=w.validation, test=w.test, noise=w.noise
+        )
         torch.manual_seed(seed)
         model = build(w.model, channels=parts.channels, classes=len(parts.classes))
         head = getattr(model, "head", None)
@@ -155,7 +150,7 @@ def _ready(workload: FineTuning, seed: int, device: str) -> tuple[Corpus | Data,
     return parts, model.to(device), head
 
 
-# The last data are kept, for runs that share them.
+# The last corpora are kept, for runs that share them.
 Numbers = tuple[int | None, int | None, int | None]
 
 
@@ -189,12 +184,6 @@ def _corpus(
         return corpus
     lower, _ = text_classifier(folder, len(corpus.classes), frozen=frozen)
     return corpus.mapped(lower.to(device))
-
-
-@lru_cache(maxsize=2)
-def _images(dataset: str, seed: int, numbers: Numbers, noise: float, root: Path, device: str) -> Data:
-    train, validation, test = numbers
-    return load(dataset, root, seed=seed, train=train, validation=validation, test=test, noise=noise).to(device)
 
 
 def _base(workload: FineTuning, rate: float, model: nn.Module, head: nn.Module) -> Optimizer:

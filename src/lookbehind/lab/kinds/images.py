@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, fields
-from functools import cache
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -15,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lookbehind.data import Part, default_root
-from lookbehind.data import fetch as fetch_data
 from lookbehind.data.parts import Shuffled
-from lookbehind.lab.build import data_of, loss_of, of_images, segments, trainer_of
-from lookbehind.lab.kinds import AfterEpoch
+from lookbehind.lab.build import data_of, fetched, loss_of, of_images, segments, trainer_of
+from lookbehind.lab.kinds import AfterEpoch, epochs_of
 from lookbehind.lab.run import Run, Workload
 from lookbehind.measure.noise import accuracy
 from lookbehind.training import Epoch, History, fit
@@ -26,12 +23,7 @@ from lookbehind.training import Epoch, History, fit
 
 def fetch(workload: Workload) -> None:
     """Get the data."""
-    _fetched(workload.dataset, default_root())
-
-
-@cache  # many workloads share a data set, and to check large files takes time
-def _fetched(dataset: str, root: Path) -> None:
-    fetch_data(dataset, root)
+    fetched(workload.dataset, default_root())
 
 
 class Shares:
@@ -129,8 +121,7 @@ class Images:
         trainer.optimizer.load_state_dict(state["optimizer"])
         trainer.scheduler.load_state_dict(state["scheduler"])
         self.minibatches.load_state_dict(state["minibatches"])
-        known = {f.name for f in fields(Epoch)}
-        self.history = History([Epoch(**{k: v for k, v in record.items() if k in known}) for record in records])
+        self.history = History(epochs_of(records))
         self.trainer = trainer
 
     def _parallel(self) -> nn.Module:

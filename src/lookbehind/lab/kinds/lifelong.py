@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
-from functools import cache, lru_cache
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import SGD
 
-from lookbehind.data import Data, default_root, load
-from lookbehind.data import fetch as fetch_data
+from lookbehind.data import default_root
 from lookbehind.data.parts import mixed_seed
-from lookbehind.lab.build import optimizer_of
-from lookbehind.lab.kinds import AfterEpoch
+from lookbehind.lab.build import fetched, loaded, optimizer_of
+from lookbehind.lab.kinds import AfterEpoch, epochs_of
 from lookbehind.lab.run import Method, Run
 from lookbehind.lab.stream import Stream
 from lookbehind.lifelong import Learner, Learnt, LookaheadCMAML, LookbehindCMAML, Replay, Reservoir, learn, split
@@ -27,12 +24,7 @@ from lookbehind.training import Epoch
 
 def fetch(workload: Stream) -> None:
     """Get the data."""
-    _fetched(workload.dataset, default_root())
-
-
-@cache
-def _fetched(dataset: str, root: Path) -> None:
-    fetch_data(dataset, root)
+    fetched(workload.dataset, default_root())
 
 
 def training(run: Run, device: str) -> Lifelong:
@@ -49,8 +41,16 @@ class Lifelong:
         if run.later is not None:
             raise ValueError("later is given; a stream is learnt with one method from beginning to end")
         self.workload, self.seed = stream, run.seed
-        data = _data(
-            stream.dataset, run.seed, stream.train, stream.validation, stream.test, stream.size, default_root(), device
+        data = loaded(
+            stream.dataset,
+            default_root(),
+            device,
+            seed=run.seed,
+            train=stream.train,
+            validation=stream.validation,
+            test=stream.test,
+            stratified=True,  # of each class the same share held out
+            size=stream.size,
         )
         self.stream = split(data, stream.tasks, stream.ways, seed=run.seed, brightness=stream.brightness)
         self.data = data.to_dict() | {
@@ -106,10 +106,9 @@ class Lifelong:
     def load_state_dict(self, state: dict[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
         """Go on after the epochs of the records."""
         self.learner.load_state_dict(state["learner"])
-        known = {f.name for f in fields(Epoch)}
         ends = [record for record in records if record.get("tasks")]
         self.learnt = Learnt(
-            [Epoch(**{k: v for k, v in record.items() if k in known}) for record in records],
+            epochs_of(records),
             matrix=[tuple(record["tasks"]) for record in ends],
             validation=[tuple(record["validation_tasks"]) for record in ends if record["validation_tasks"]],
             images=state["images"],
@@ -135,19 +134,3 @@ def learner_of(stream: Stream, method: Method, model: nn.Module, seed: int) -> L
         return LookaheadCMAML(model, memory, stream.ways, meta_loss=stream.cmaml.meta_loss, **given)
     given |= stream.cmaml.model_dump(include={"ascent", "meta_point", "draw", "meta_updates"})
     return LookbehindCMAML(model, memory, stream.ways, **given, **method.model_dump(include={"rho", "alpha"}))
-
-
-@lru_cache(maxsize=2)  # for runs that share them
-def _data(
-    dataset: str,
-    seed: int,
-    train: int | None,
-    validation: int | None,
-    test: int | None,
-    size: int | None,
-    root: Path,
-    device: str,
-) -> Data:
-    """Return the data, of each class the same share held out."""
-    data = load(dataset, root, seed=seed, train=train, validation=validation, test=test, stratified=True, size=size)
-    return data.to(device)

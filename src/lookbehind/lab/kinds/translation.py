@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch.optim import AdamW, Optimizer
 
 from lookbehind.data import default_root
 from lookbehind.lab.build import optimizer_of
-from lookbehind.lab.kinds import AfterEpoch
+from lookbehind.lab.kinds import AfterEpoch, epochs_of
 from lookbehind.lab.run import Run
 from lookbehind.lab.translation import Translation
 from lookbehind.models import TranslationTransformer
@@ -171,8 +171,7 @@ class Translating:
         self.schedule.load_state_dict(state["schedule"])
         self.minibatches.load_state_dict(state["minibatches"])
         self.best, self.best_score = state["best"], state["best_score"]
-        known = {f.name for f in fields(Epoch)}
-        self.history = History([Epoch(**{k: v for k, v in record.items() if k in known}) for record in records])
+        self.history = History(epochs_of(records))
 
     def _encoded(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], list[list[int]]]:
         source, target = self.tokens.source, self.tokens.target
