@@ -194,8 +194,8 @@ class _Steps:
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
         self.alphas: list[Tensor] = []
-        self.right: list[Tensor] = []  # numbers of training images that were classified right
-        self.classified = 0
+        self.predicted: list[Tensor] = []  # class numbers
+        self.targets: list[Tensor] = []
 
     def take(self, minibatches: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Take one step, whose first gradient is the one at the unperturbed weights."""
@@ -222,14 +222,17 @@ class _Steps:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         self.norms.append(norm(gradients) if gradients else torch.zeros(()))
         if outputs.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point():
-            self.right.append((outputs.argmax(1) == targets).sum())
-            self.classified += len(targets)
+            self.predicted.append(outputs.argmax(1))
+            self.targets.append(targets)
 
     def summary(self, *, lr: float, before: float, start: float) -> Epoch:
         """Wait for the device, and return what the epoch was like."""
         if not self.losses:
             raise ValueError("minibatches is empty, or has fewer than a step takes")
-        accuracy = 100.0 * int(torch.stack(self.right).sum()) / self.classified if self.right else None
+        accuracy = None
+        if self.targets:
+            targets = torch.cat(self.targets)
+            accuracy = 100.0 * int((torch.cat(self.predicted) == targets).sum()) / len(targets)
         return Epoch(
             loss=self._over_processes(_mean(self.losses)),
             accuracy=None if accuracy is None else self._over_processes(accuracy),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from lookbehind import SAM, Lookahead, Lookbehind
 from tests.conformance.rows import Row, Task, every_base, every_row, same, state_tensors
@@ -174,6 +175,35 @@ def test_hooks_run(row: Row) -> None:
     optimizer.step(task.closure())
     optimizer.load_state_dict(optimizer.state_dict())
     assert ran == ["step pre", "step post", "save pre", "save post", "load pre 1", "load post"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("when", ["pre", "post"])
+@every_row
+def test_a_hook_alone_runs(row: Row, when: str, own: bool) -> None:
+    """A step without hooks goes past torch's wrapping of steps, so each kind of hook must lead it there."""
+    task = Task()
+    optimizer = row.make(torch.optim.SGD(task.net.parameters(), lr=0.1))
+    ran: list[Any] = []
+    of_all = {"pre": register_optimizer_step_pre_hook, "post": register_optimizer_step_post_hook}
+    register = getattr(optimizer, f"register_step_{when}_hook") if own else of_all[when]
+    handle = register(lambda stepped, *_: ran.append(stepped))
+    try:
+        optimizer.step(task.closure())
+    finally:
+        handle.remove()
+    assert ran.count(optimizer) == 1
+    optimizer.step(task.closure())
+    assert ran.count(optimizer) == 1
+
+
+@every_row
+def test_profilers_see_the_step(row: Row) -> None:
+    task = Task()
+    optimizer = row.make(torch.optim.SGD(task.net.parameters(), lr=0.1))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        optimizer.step(task.closure())
+    assert f"Optimizer.step#{type(optimizer).__name__}.step" in {event.name for event in profiler.events()}
 
 
 @every_row

@@ -33,8 +33,8 @@ class Cost:
     copies: Callable[[int], int]  # parameter-sized tensors that a step allocates and frees again; of k
 
 
-# An ascent: norms (1), norm of the norms (2), 1 / norm (3), ε (1), φ' + ε (1). For ASAM also |w|, + η, T g, T² g.
-ASCENT, ASAM = 8, 12
+# An ascent: norms (1), norm of the norms (2), 1 / norm (2), ε (1), φ' + ε (1). For ASAM also |w|, + η, T g, T² g.
+ASCENT, ASAM = 7, 11
 COSTS = {
     # Copies of φ and back.
     "SAM": Cost(lambda base, k: SAM(base), lambda k: 2, lambda k, n: 2 + ASCENT, lambda k: 1),
@@ -49,25 +49,25 @@ COSTS = {
         lambda k, n: 2 + ASCENT * k + (k - 1) + (n if k > 1 else 0) + n,
         lambda k: k,
     ),
-    # A descent: φ' aside, φ_{t,i-1} in, φ_{t,i} out, φ' in; the last one leaves φ'. In the end φ_{t-1} in, and α.
+    # A descent: φ' aside, φ_{t,i-1} in, φ_{t,i} out, φ' in; the last one only φ_{t,k-1} in. Then α, and φ_t in.
     "Lookbehind": Cost(
         lambda base, k: Lookbehind(base, k=k),
         lambda k: k + 1,
-        lambda k, n: 1 + ASCENT * k + 4 * k - 2 + 2,
-        lambda k: 2 * k - 1,
+        lambda k, n: 1 + ASCENT * k + 4 * k - 3 + 2,
+        lambda k: 2 * k,
     ),
-    # φ_{t,1} kept; d_1, d_k; three dot products of a product, n sums and a stack, each summed up; 10 for α*.
+    # φ_{t,1}, φ_{t,k} kept; d_1, d_k; three dot products of a product, n sums and a stack, each summed up; 10 for α*.
     "Lookbehind, adaptive": Cost(
         lambda base, k: Lookbehind(base, k=k, alpha="adaptive"),
         lambda k: k + 1,
-        lambda k, n: 1 + ASCENT * k + 4 * k - 2 + 2 + 1 + 2 + 3 * (1 + n + 1 + 1) + 10,
-        lambda k: 2 * k - 1 + 3,
+        lambda k, n: 1 + ASCENT * k + 4 * k - 3 + 2 + 2 + 2 + 3 * (1 + n + 1 + 1) + 10,
+        lambda k: 2 * k + 3,
     ),
     "Lookbehind, adaptive per tensor": Cost(
         lambda base, k: Lookbehind(base, k=k, alpha="adaptive_per_tensor"),
         lambda k: k + 1,
-        lambda k, n: 1 + ASCENT * k + 4 * k - 2 + 2 + 1 + 2 + 3 * (1 + n + 1) + 10,
-        lambda k: 2 * k - 1 + 3,
+        lambda k, n: 1 + ASCENT * k + 4 * k - 3 + 2 + 2 + 2 + 3 * (1 + n + 1) + 10,
+        lambda k: 2 * k + 3,
     ),
     # Of the step that ends a cycle: a copy of φ in case something fails, and α; a cycle of one step also begins there.
     "Lookahead": Cost(lambda base, k: Lookahead(base, k=k), lambda k: 1, lambda k, n: 2 + (k == 1), lambda k: 0),

@@ -60,6 +60,11 @@ class ImageFiles:
         start, end = self.places[i].tolist()
         return self.folder / os.fsdecode(self.names[start:end])
 
+    @property
+    def at_once(self) -> int:
+        """Return 1: each minibatch is a piece of work for the processes that decode."""
+        return 1
+
     def to(self, device: torch.device) -> ImageFiles:
         """Return the same images, with minibatches that go to a device."""
         return replace(self, device=device)

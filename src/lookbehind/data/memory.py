@@ -24,6 +24,11 @@ class InMemory:
     def __getitem__(self, index: Tensor) -> InMemory:
         return replace(self, images=self.images[index.to(self.images.device)])
 
+    @property
+    def at_once(self) -> int:
+        """Return how many images make a million numbers: of fewer, the calls would take longer than the work."""
+        return 2**20 // max(1, self.images[:1].numel())
+
     def to(self, device: torch.device) -> InMemory:
         """Return the same images on a device."""
         return replace(self, images=self.images.to(device))

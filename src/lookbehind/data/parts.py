@@ -24,6 +24,10 @@ class Pixels(Protocol):
     def augmentation(self) -> CropAndFlip | ResizedCrop | None:
         """Return how images are shown in training."""
 
+    @property
+    def at_once(self) -> int:
+        """Return how many images are best augmented and normalised together, if minibatches are smaller than that."""
+
     def __len__(self) -> int:
         """Return the number of images."""
 
@@ -221,8 +225,14 @@ def mixed_seed(*what: int | str) -> int:
 
 
 def _minibatches(part: Part, chunks: Sequence[Tensor], seed: int | None, workers: int | None) -> Iterator[Minibatch]:
-    for chunk, pixels in zip(chunks, part.pixels.batches(chunks, seed, workers), strict=True):
-        yield part.normalisation(pixels), part.labels[chunk.to(part.labels.device)]
+    if not chunks:
+        return
+    batch = len(chunks[0])
+    at_once = max(1, part.pixels.at_once // batch)
+    groups = [torch.cat(list(chunks[i : i + at_once])) for i in range(0, len(chunks), at_once)]
+    for group, pixels in zip(groups, part.pixels.batches(groups, seed, workers), strict=True):
+        images, labels = part.normalisation(pixels), part.labels[group.to(part.labels.device)]
+        yield from zip(images.split(batch), labels.split(batch), strict=True)
 
 
 def _positive(batch: int) -> int:

@@ -35,6 +35,11 @@ class Brightness:
         """The images' own."""
         return self.pixels.augmentation
 
+    @property
+    def at_once(self) -> int:
+        """As many as of the images themselves."""
+        return self.pixels.at_once
+
     def __len__(self) -> int:
         return len(self.pixels)
 

@@ -21,6 +21,12 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype.itemsize >= 4 else torch.float32
 
 
+def alike(tensors: list[Tensor], other: Tensor) -> bool:
+    """Whether all tensors have the dtype and the device of another."""
+    dtype, device = other.dtype, other.device
+    return all(t.dtype is dtype and t.device == device for t in tensors)
+
+
 def copy_(targets: list[Tensor], sources: list[Tensor]) -> None:
     """Targets ← sources. The tensors stay where they are in memory."""
     if targets:
@@ -41,26 +47,38 @@ def add_(targets: list[Tensor], terms: list[Tensor], factor: float = 1.0) -> Non
         torch._foreach_add_(shard(targets), shard(terms), alpha=factor)
 
 
-def lerp_(targets: list[Tensor], ends: list[Tensor], weight: float | list[Tensor]) -> None:
-    """Targets ← targets + weight · (ends − targets), with one weight for all or a 0-dim tensor for each."""
+def lerp_(targets: list[Tensor], ends: list[Tensor], weight: float) -> None:
+    """Targets ← targets + weight · (ends − targets)."""
+    if targets:
+        torch._foreach_lerp_(shard(targets), shard(ends), weight)
+
+
+def lerp_from_(targets: list[Tensor], starts: list[Tensor], weight: float | list[Tensor]) -> None:
+    """Targets ← starts + weight · (targets − starts), with one weight for all or a 0-dim tensor for each."""
     if not targets:
         return
-    targets, ends = shard(targets), shard(ends)
+    targets, starts = shard(targets), shard(starts)
     if isinstance(weight, float):
-        torch._foreach_lerp_(targets, ends, weight)
+        moved = torch._foreach_lerp(starts, targets, weight)
     else:
         targets = as_real(targets)
         weights = [w.to(t.device, t.dtype) for w, t in zip(weight, targets, strict=True)]
-        torch._foreach_lerp_(targets, as_real(ends), weights)
+        moved = torch._foreach_lerp(as_real(starts), targets, weights)
+    torch._foreach_copy_(targets, moved)
 
 
 def norm(tensors: list[Tensor]) -> Tensor:
     """‖·‖₂ over all elements of all tensors, in float32 or wider: a 0-dim tensor on the device of the first."""
-    by_width = defaultdict(list)
-    for t in tensors:
-        by_width[wide(t.dtype)].append(t)
-    norms: list[Tensor] = [n for dtype, group in by_width.items() for n in torch._foreach_norm(group, 2, dtype=dtype)]
-    return whole(torch.linalg.vector_norm(torch.stack([n.to(tensors[0].device) for n in norms])))
+    first = tensors[0]
+    if alike(tensors, first):
+        norms = list(torch._foreach_norm(tensors, 2, dtype=wide(first.dtype)))
+    else:
+        by_width = defaultdict(list)
+        for t in tensors:
+            by_width[wide(t.dtype)].append(t)
+        parts = [torch._foreach_norm(group, 2, dtype=dtype) for dtype, group in by_width.items()]
+        norms = [n.to(first.device) for part in parts for n in part]
+    return whole(torch.linalg.vector_norm(torch.stack(norms)))
 
 
 def dots(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
@@ -71,15 +89,13 @@ def dots(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 
 
 def unit(tensors: list[Tensor], length: Tensor) -> list[Tensor]:
-    """Tensors / length; zero where the length is zero (or too small to divide by), NaN where it is NaN."""
-    tiny = torch.finfo(length.dtype).tiny
-    return scaled(tensors, length.reciprocal().masked_fill_(length < tiny, 0.0))
+    """Tensors / length; zero where the length is zero, NaN where it is NaN, shorter where 1 / length would overflow."""
+    return scaled(tensors, length.clamp_min(torch.finfo(length.dtype).tiny).reciprocal_())
 
 
 def scaled(tensors: list[Tensor], factor: Tensor) -> list[Tensor]:
     """Factor · tensors, where the factor is a 0-dim tensor on any device."""
-    narrow = any(wide(dtype) != dtype for dtype in {t.dtype for t in tensors})
-    if narrow or {t.device for t in tensors} != {factor.device}:
-        # Half-precision tensors are multiplied in float32: the factor itself may not fit into their range.
-        return [(t.to(wide(t.dtype)) * factor.to(t.device)).to(t.dtype) for t in tensors]
-    return list(torch._foreach_mul(tensors, factor))
+    if alike(tensors, factor):
+        return list(torch._foreach_mul(tensors, factor))
+    # Half-precision tensors are multiplied in float32: the factor itself may not fit into their range.
+    return [(t.to(wide(t.dtype)) * factor.to(t.device)).to(t.dtype) for t in tensors]

@@ -6,13 +6,15 @@ so schedulers, checkpoints and hooks see one optimizer. An algorithm fills in on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from lookbehind.optim._arguments import choice
 from lookbehind.optim._passes import Closure, Face, NonfiniteGradientError, Passes
@@ -170,6 +172,20 @@ class Wrapper(Optimizer):
         return state | {"_scratch": {}, "_faces": [], "_failed_faces": []}
 
     # --- one step ----------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap ``step`` for profilers and hooks, as torch does; without either, a step does not pay for them."""
+        hooked = Optimizer.profile_hook_step(func)
+
+        @functools.wraps(func)
+        def step(self: Wrapper, *args: Any, **options: Any) -> Any:
+            own = (self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks)
+            hooks = any(own) or any((_global_optimizer_pre_hooks, _global_optimizer_post_hooks))
+            watched = hooks or torch._C._autograd._profiler_enabled()
+            return (hooked if watched else func)(self, *args, **options)
+
+        return step
 
     @without_grad
     def step(self, closure: Any = None, *, grad_scaler: GradScaler | None = None) -> Any:

@@ -84,11 +84,10 @@ class Climber(Wrapper):
         """φ' ← φ' + ε, for all parameters that have a gradient."""
         rho = self.group_key("rho")
         parts = [(group[rho], [p for p in weights if p.grad is not None]) for group, weights in self._parts]
-        weights = as_real(p for _, part in parts for p in part)
+        weights = as_real([p for _, part in parts for p in part])
         if not weights:
             return
-        gradients = as_real(p.grad for _, part in parts for p in part)
-        epsilon = self.perturbation(weights, gradients)
+        epsilon = self.perturbation(weights, as_real([p.grad for _, part in parts for p in part]))
         start = 0
         for radius, part in parts:
             end = start + len(part)

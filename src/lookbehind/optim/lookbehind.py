@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from lookbehind.optim._arguments import fraction
 from lookbehind.optim._passes import Closure
-from lookbehind.optim._tensors import add_, clones, copy_, dots, lerp_
+from lookbehind.optim._tensors import add_, clones, copy_, dots, lerp_from_
 from lookbehind.optim.climb import Climber
 from lookbehind.optim.interpolation import aligned_alpha
 from lookbehind.optim.perturbation import Perturbation
@@ -120,33 +120,27 @@ class Lookbehind(Climber):
             perturbed = clones(weights) if i < self.k else []  # the climb ends at φ'_{t,k}
             copy_(weights, slow if i == 1 else fast)  # φ_{t,0} = φ_{t-1}
             self.base.step()  # line 8: φ_{t,i} ← φ_{t,i-1} − η ∇L(φ'_{t,i})
-            copy_(fast, weights)
             if i == 1 and self.adaptive:
                 copy_(first, weights)  # φ_{t,1}
             if i < self.k:
+                copy_(fast, weights)
                 copy_(weights, perturbed)
             del perturbed  # the next ascent needs the room
-        self._interpolate(slow, first, fast)
-
-    def _interpolate(self, slow: list[Tensor], first: list[Tensor], last: list[Tensor]) -> None:
-        """Line 10: φ_t ← φ_{t-1} + α (φ_{t,k} − φ_{t-1})."""
         if self.adaptive:
-            alpha = self._alphas(slow, first)
-            copy_(self._weights, slow)
-            lerp_(self._weights, last, alpha)
-            return
-        copy_(self._weights, slow)
-        start = 0
-        for group, part in self._parts:
-            end = start + len(part)
-            lerp_(part, last[start:end], float(group[self.group_key("alpha")]))
-            start = end
+            lerp_from_(weights, slow, self._alphas(slow, first, fast))  # line 10: φ_t ← φ_{t-1} + α (φ_{t,k} − φ_{t-1})
+        else:
+            start = 0
+            for group, part in self._parts:
+                end = start + len(part)
+                lerp_from_(part, slow[start:end], float(group[self.group_key("alpha")]))
+                start = end
 
-    def _alphas(self, slow: list[Tensor], first: list[Tensor]) -> list[Tensor]:
-        """Return α* for each tensor. φ_{t,1}, and φ_{t,k} in the model, are no longer needed and become d_1 and d_k."""
+    def _alphas(self, slow: list[Tensor], first: list[Tensor], spare: list[Tensor]) -> list[Tensor]:
+        """Return α* for each tensor. φ_{t,1} is no longer needed and becomes d_1; d_k goes into spare tensors."""
         if not slow:
             return []
-        d_1, d_k = first, self._weights
+        d_1, d_k = first, spare
+        copy_(d_k, self._weights)  # φ_{t,k}
         add_(d_1, slow, -1.0)
         add_(d_k, slow, -1.0)
         sums = [dots(d_1, d_k), dots(d_1, d_1), dots(d_k, d_k)]
