@@ -47,3 +47,16 @@ def test_a_table_of_one_s_own_is_one_script(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 2
     assert all(re.match(r"\d+\.\d\d ± \d+\.\d\d Candidate\(", line) for line in lines)
+
+
+def test_what_works_with_what_has_no_empty_cell_and_names_tests_that_are_there() -> None:
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in (ROOT / "docs" / "works-with.md").read_text().splitlines()
+        if line.startswith("| ") and not line.startswith("| |")
+    ]
+    assert len(rows) > 40
+    assert all(cell for row in rows for cell in row)
+    named = {name for row in rows if len(row) == 7 for name in re.findall(r"`([^`]+)`$", row[-1])}
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / "tests" / name).exists()] == []

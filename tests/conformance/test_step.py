@@ -270,6 +270,20 @@ def test_entries_of_the_same_name_in_the_base_stay_the_base_s(base) -> None:
     optimizer.step(task.closure())
 
 
+@pytest.mark.parametrize("base", [torch.optim.Adadelta, torch.optim.RMSprop, torch.optim.ASGD])
+@every_row
+def test_every_optimizer_leaves_the_base_its_entries(row: Row, base) -> None:
+    task = Task()
+    optimizer = row.make(base(task.net.parameters(), lr=0.01))
+    theirs = base(task.net.parameters(), lr=0.01).param_groups[0]
+    before = task.weights()
+    optimizer.step(task.closure())
+    assert not same(task.weights(), before)
+    assert {name: optimizer.param_groups[0][name] for name in theirs if name != "params"} == {
+        name: value for name, value in theirs.items() if name != "params"
+    }
+
+
 def test_lookahead_nests() -> None:
     task = Task()
     optimizer = Lookahead(Lookahead(Lookbehind(sgd(task), alpha=0.9), k=2, alpha=0.7), k=2, alpha=0.5)

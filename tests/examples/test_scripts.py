@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +16,15 @@ import torch
 from torch import nn
 
 from lookbehind import checkpoint
+from lookbehind.data import DATASETS
+from tests.data import formats
 from tests.examples.running import EXAMPLES, accuracy, run
 
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
 
 def test_all_are_here() -> None:
-    names = {"accelerate_digits", "lightning_digits", "single_file", "timm_style", "transformers_finetune"}
+    names = {"accelerate_digits", "lightning_digits", "cifar", "timm_style", "transformers_finetune"}
     names |= {"fine_tuning_lora", "lifelong_digits"}
     assert {path.stem for path in SCRIPTS} == names
 
@@ -28,7 +32,7 @@ def test_all_are_here() -> None:
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_is_short_and_says_how_to_run_it(path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) <= 60
+    assert len(text.splitlines()) < 80
     says = ast.get_docstring(ast.parse(text))
     assert says is not None
     assert "pip install" in says
@@ -73,20 +77,33 @@ def test_transformers_finetune_says_what_is_missing(monkeypatch: pytest.MonkeyPa
         run("transformers_finetune")
 
 
-def test_single_file(tmp_path: Path) -> None:
-    """Killed and started again, it ends bit for bit where an undisturbed run ends."""
+def test_cifar_killed_and_started_again(tmp_path: Path) -> None:
+    """It ends bit for bit where an undisturbed run ends."""
     whole, disturbed = tmp_path / "whole.pt", tmp_path / "disturbed.pt"
-    _, printed = run("single_file", "--epochs", "5", "--checkpoint", whole)
+    arguments = ("--data", "digits", "--epochs", "5", "--checkpoint")
+    _, printed = run("cifar", *arguments, whole)
     assert accuracy(printed) > 93
-    command = [sys.executable, str(EXAMPLES / "single_file.py"), "--epochs", "5", "--checkpoint", str(disturbed)]
+    command = [sys.executable, str(EXAMPLES / "cifar.py"), *arguments, str(disturbed)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None and not disturbed.exists():
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert 1 <= checkpoint.load(disturbed)["epoch"] < 5
-    _, again = run("single_file", "--epochs", "5", "--checkpoint", disturbed)
+    _, again = run("cifar", *arguments, disturbed)
     assert again.startswith("going on after epoch")
     assert accuracy(again) == accuracy(printed)
     one, other = checkpoint.load(whole), checkpoint.load(disturbed)
     torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_cifar_on_an_archive_as_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = formats.write_archive(tmp_path / "cifar10" / "cifar-10-python.tar.gz", formats.cifar10())
+    (entry,) = DATASETS["cifar10"].files
+    file = replace(entry, sha256=hashlib.sha256(archive.read_bytes()).hexdigest())
+    monkeypatch.setitem(DATASETS, "cifar10", replace(DATASETS["cifar10"], files=(file,)))
+    arguments = ("--folder", tmp_path, "--model", "wrn-10-1", "--epochs", "1", "--batch", "32")
+    left, printed = run("cifar", *arguments, "--checkpoint", tmp_path / "cifar.pt")
+    assert 0 <= accuracy(printed) <= 100
+    assert left["batches"].epoch == 1
+    assert len(left["data"].train) == 90  # of 100: a tenth is held out
