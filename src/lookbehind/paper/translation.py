@@ -139,8 +139,7 @@ def notes(scale: str) -> tuple[str, ...]:
         "Translation: k = 2, α = 0.8 or adaptive. Each inner step has a minibatch of its own, and the learning rate "
         "counts inner steps; Lookbehind then costs what SAM costs, and Adam at equal budget is trained for twice the "
         "epochs. Dropout draws new masks in each pass.",
-        "ρ and epoch are chosen by validation BLEU, and test BLEU is reported. BLEU is of lowercased tokens, "
-        "sacrebleu's 13a; Moses's, which the paper's numbers have, part words at apostrophes too.",
+        "ρ and epoch are chosen by validation BLEU, and test BLEU is reported. BLEU is of lowercased Moses tokens.",
         "ASAM has η = 0, and scales every weight, biases and norms too.",
     )
     if scale == "paper":

@@ -1,9 +1,10 @@
-"""BLEU (Papineni et al., 2002) of a corpus, by sacrebleu."""
+"""BLEU (Papineni et al., 2002) of a corpus, by sacrebleu; tokens by sacremoses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 
 def detokenised_bleu(translations: Sequence[str], references: Sequence[str]) -> float:
@@ -20,7 +21,7 @@ def detokenised_bleu(translations: Sequence[str], references: Sequence[str]) -> 
 
 
 def tokenised_bleu(translations: Sequence[str], references: Sequence[str]) -> float:
-    """Return the score of lowercased tokens, as papers on IWSLT'14 report it. The tokens are sacrebleu's "13a" ones.
+    """Return the score of lowercased tokens, as papers on IWSLT'14 report it. The tokens are Moses's of English.
 
     Example:
         >>> round(tokenised_bleu(["The cat sees THE ball."], ["the Cat sees the ball ."]), 2)
@@ -37,16 +38,16 @@ def tokenised(sentence: str) -> str:
     """Return a sentence in small letters, with spaces between its tokens.
 
     Example:
-        >>> tokenised("Hello, world!")
-        'hello , world !'
+        >>> tokenised("Hello, don't go!")
+        "hello , don 't go !"
 
     """
-    return _tokenizer()(sentence.lower())
+    tokens: str = _moses().tokenize(sentence.lower(), return_str=True, escape=False)
+    return tokens
 
 
 @cache
-def _tokenizer() -> Callable[[str], str]:
-    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+def _moses() -> Any:
+    from sacremoses import MosesTokenizer
 
-    made: Callable[[str], str] = Tokenizer13a()
-    return made
+    return MosesTokenizer("en")

@@ -39,7 +39,7 @@ def fetch(workload: Translation) -> None:
 
 
 def check_libraries() -> None:
-    """See that sentencepiece and sacrebleu are there.
+    """See that sentencepiece, sacrebleu and sacremoses are there.
 
     Raises:
         ValueError: if one is not.
@@ -47,6 +47,7 @@ def check_libraries() -> None:
     """
     try:
         import sacrebleu  # noqa: F401
+        import sacremoses  # noqa: F401
         import sentencepiece  # noqa: F401
     except ImportError as error:
         raise ValueError(f'{error.name} is not installed: pip install "lookbehind[text]"') from error
