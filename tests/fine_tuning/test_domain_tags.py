@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from lookbehind.data.errors import DataError
+from lookbehind.data.trans_de_en import DEBIAN
 from lookbehind.fine_tuning import load_texts
-from lookbehind.fine_tuning.domain_tags import CLASSES, DEBIAN, phrase, read
+from lookbehind.fine_tuning.domain_tags import CLASSES, phrase, read
 from lookbehind.fine_tuning.texts import balanced, phrases_of
 from tests.fine_tuning.small import dictionary
 
@@ -139,8 +140,8 @@ def test_errors(root: Path, tmp_path: Path) -> None:
 def test_a_missing_dictionary_and_a_damaged_tokenizer(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookbehind.fine_tuning.domain_tags.DEBIAN", tmp_path / "nowhere")
-    with pytest.raises(DataError, match="apt install trans-de-en"):
+    monkeypatch.setattr("lookbehind.data.trans_de_en.DEBIAN", tmp_path / "nowhere")
+    with pytest.raises(DataError, match="apt-get install trans-de-en"):
         read(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(DataError, match=r"tokenizer.json cannot be read as a tokenizer"):

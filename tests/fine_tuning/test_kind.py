@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from torch import nn
 
 from lookbehind.lab import Method, Record, Run, Store, Workload, execute
-from lookbehind.lab.estimate import gradients, work
+from lookbehind.lab.estimate import gradients
 from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.kinds import fetch, training
 from lookbehind.lab.metric import UntouchedAccuracy
+from lookbehind.lab.work import work
 from lookbehind.models import vit_tiny
 from tests.lab.runs import numbers
 
@@ -168,8 +169,8 @@ def test_fetch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, root: Path) -> N
         fetch(changed(IMAGES, weights="none"))
     shutil.copytree(root / "weights", tmp_path / "weights")
     monkeypatch.setenv("LOOKBEHIND_DATA", str(tmp_path))
-    monkeypatch.setattr("lookbehind.fine_tuning.domain_tags.DEBIAN", tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="apt install trans-de-en"):
+    monkeypatch.setattr("lookbehind.data.trans_de_en.DEBIAN", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="apt-get install trans-de-en"):
         fetch(TEXTS)
 
 

@@ -7,9 +7,10 @@ import pytest
 from lookbehind.data import load
 from lookbehind.lab.budget import longer
 from lookbehind.lab.cell import Cell, Derived
-from lookbehind.lab.estimate import IMAGES, Device, estimate, forward_flops, gradients, seconds, sizes
+from lookbehind.lab.estimate import Device, estimate, gradients, seconds
 from lookbehind.lab.parts import Row, Table
 from lookbehind.lab.run import Method, NoiseSettings, Run, SharpnessSettings, Workload
+from lookbehind.lab.work import IMAGES, forward_flops, sizes
 from tests.lab.known import Known, lookbehind, sam, sgd
 
 CIFAR = Workload(dataset="cifar10", model="resnet34", epochs=200, validation=0)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from lookbehind.data import load
 from lookbehind.lab import Method, Run, Store, execute
 from lookbehind.lab.cell import Candidate, Cell, evaluate
-from lookbehind.lab.estimate import IMAGES, TWO_CORES, gradients, seconds, work
+from lookbehind.lab.estimate import TWO_CORES, gradients, seconds
 from lookbehind.lab.kinds import fetch, training
 from lookbehind.lab.kinds.lifelong import Lifelong, learner_of
 from lookbehind.lab.metric_lifelong import (
@@ -31,6 +31,7 @@ from lookbehind.lab.metric_lifelong import (
 )
 from lookbehind.lab.result import Record, Result
 from lookbehind.lab.stream import CMAML, Stream
+from lookbehind.lab.work import IMAGES, work
 from lookbehind.lifelong import Learner, LookaheadCMAML, LookbehindCMAML, Replay, Reservoir, learn, split
 from lookbehind.models import build
 from lookbehind.optim import SAM, Lookbehind, MultistepSAM

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lookbehind.data import DataError
+from lookbehind.data import DataError, trans_de_en
 from lookbehind.translation import dictionary, grammar, iwslt
 from lookbehind.translation.corpus import balanced, find, load, of_frequent_words, unrepeated, words_of
 from lookbehind.translation.dictionary import pairs_of
@@ -55,15 +55,15 @@ def test_a_dictionary(tmp_path: Path) -> None:
 
 
 def test_without_the_dictionary(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(dictionary, "DEBIAN", tmp_path / "none")
+    monkeypatch.setattr(trans_de_en, "DEBIAN", tmp_path / "none")
     with pytest.raises(DataError, match="apt-get install trans-de-en, or put the file de-en of that package there"):
         load("trans-de-en", tmp_path)
 
 
 def test_the_installed_dictionary() -> None:
-    if not dictionary.DEBIAN.is_file():
+    if not trans_de_en.DEBIAN.is_file():
         pytest.skip("the package trans-de-en is not installed")
-    pairs = dictionary.read(dictionary.DEBIAN)
+    pairs = dictionary.read(trans_de_en.DEBIAN)
     assert len(pairs) > 250_000
     assert ("Aalsuppe", "eel soup") in pairs
     assert not [pair for pair in pairs if set("{}[]()|;<>/") & set("".join(pair)) or "  " in "".join(pair)]

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+from lookbehind.data import trans_de_en
 from lookbehind.lab import Method, Record, Run, Store, execute
 from lookbehind.lab.kinds import fetch, training
 from lookbehind.lab.translation import Translation
-from lookbehind.translation import dictionary
 from tests.lab.runs import numbers
 from tests.translation.runs import ADAM, ADAPTIVE, LOOKAHEAD, LOOKBEHIND, RUN, SAM, TINY
 
@@ -178,7 +178,7 @@ def test_scores(monkeypatch) -> None:
 
 def test_data_that_are_missing(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("LOOKBEHIND_DATA", str(tmp_path))
-    monkeypatch.setattr(dictionary, "DEBIAN", tmp_path / "none")
+    monkeypatch.setattr(trans_de_en, "DEBIAN", tmp_path / "none")
     with pytest.raises(ValueError, match="apt-get install trans-de-en"):
         fetch(TINY.model_copy(update={"dataset": "trans-de-en"}))
     with pytest.raises(ValueError, match="IWSLT'14 DE-EN is not in"):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lookbehind.data.errors import DataError
+from lookbehind.data.trans_de_en import find
 
-DEBIAN = Path("/usr/share/trans/de-en")  # of the package trans-de-en
 CLASSES = (
     "agr", "anat", "bot", "chem", "comp", "constr", "cook", "econ", "electr", "geogr",
     "jur", "math", "med", "mil", "min", "mus", "ornith", "pol", "textil", "zool",
@@ -45,7 +45,7 @@ def read(root: Path) -> Phrases:
         DataError: if it is missing, or not this dictionary.
 
     """
-    path = _found(root)
+    path = find(root)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -90,11 +90,3 @@ def phrase(line: str) -> tuple[str, int] | None:
 
 def _subjects(text: str) -> set[str]:
     return set(_TAG.findall(text)) & set(CLASSES)
-
-
-def _found(root: Path) -> Path:
-    own = root / "trans-de-en" / "de-en"
-    for path in (own, DEBIAN):
-        if path.is_file():
-            return path
-    raise DataError(f"the dictionary is neither {own} nor {DEBIAN}; it is in Debian's package: apt install trans-de-en")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lookbehind.data import default_root
+from lookbehind.data import default_root, trans_de_en
 from lookbehind.translation import dictionary, grammar, iwslt
 from lookbehind.translation.pairs import Pair, Published
 
@@ -41,7 +41,7 @@ class Source:
 
 CORPORA: dict[str, Source] = {
     "iwslt14": Source(iwslt.find, iwslt.read),
-    "trans-de-en": Source(dictionary.find, dictionary.read),
+    "trans-de-en": Source(trans_de_en.find, dictionary.read),
     "sentences": Source(lambda root: root, lambda path: grammar.pairs()),
 }
 

@@ -1,7 +1,4 @@
-"""The German-English dictionary of Frank Richter (TU Chemnitz), as Debian's package trans-de-en installs it.
-
-It is under the GPL (version 2 or later): it is read where it is installed, and no part of it is in this package.
-"""
+"""Pairs of phrases from the German-English dictionary of Debian's package trans-de-en."""
 
 from __future__ import annotations
 
@@ -12,27 +9,9 @@ from pathlib import Path
 from lookbehind.data import DataError
 from lookbehind.translation.pairs import Pair
 
-DEBIAN = Path("/usr/share/trans/de-en")
 # {grammar}, [field], (context), <spelling variant>, /abbreviation/; they can hold each other.
 _BRACKETS = re.compile(r"\{[^{}]*\}|\[[^\[\]]*\]|\([^()]*\)|<[^<>]*>|(?<!\S)/[^/\s]+/(?!\S)")
 _LEFT_OVER = re.compile(r"[{}\[\]()<>/]")
-
-
-def find(root: Path) -> Path:
-    """Return the file: in the folder trans-de-en under the root, or where the Debian package has it.
-
-    Raises:
-        DataError: if it is in neither place.
-
-    """
-    own = root / "trans-de-en" / "de-en"
-    for path in (own, DEBIAN):
-        if path.is_file():
-            return path
-    raise DataError(
-        f"the dictionary trans-de-en is neither at {DEBIAN} nor at {own}: apt-get install trans-de-en, or put the file "
-        "de-en of that package there, or name another root folder in LOOKBEHIND_DATA"
-    )
 
 
 def read(path: Path) -> tuple[Pair, ...]:
