@@ -23,10 +23,18 @@ REAL = tuple(
     f"tests/real_training/test_{part}.py" for part in ("mixed_precision", "accumulation_and_dropout", "processes")
 )
 
+LIFELONG = ("tests/lifelong/test_algorithms.py", "tests/lifelong/test_memory.py", "tests/lifelong/test_metrics.py")
+TRANSLATION = tuple(f"tests/translation/test_{part}.py" for part in ("bleu", "loss_and_rates", "search"))
+FINE_TUNING = ("tests/fine_tuning/test_adapters.py", "tests/fine_tuning/test_encoder.py")
+PACKAGE = Path("src") / "lookbehind"
+
 
 @dataclass(frozen=True)
 class Mutation:
-    """A fault: in each (file, old, new), `old` stands once in the file and is replaced by `new`."""
+    """A fault: in each (file, old, new), `old` stands once in the file and is replaced by `new`.
+
+    A file without folder is one of ``optim``.
+    """
 
     name: str
     edits: tuple[tuple[str, str, str], ...]
@@ -58,10 +66,10 @@ MUTATIONS = [
     ),
     mutation("one norm for each tensor", "perturbation.py", "return unit(gradients, norm(gradients))", "return [unit([g], norm([g]))[0] for g in gradients]"),
     mutation("norm of half-precision gradients in their own precision", "_tensors.py", "torch._foreach_norm(group, 2, dtype=dtype)", "torch._foreach_norm(group, 2)"),
-    mutation("NaN for a zero gradient", "_tensors.py", "length.reciprocal().masked_fill_(length < tiny, 0.0)", "length.reciprocal()"),
+    mutation("NaN for a zero gradient", "_tensors.py", "length.clamp_min(torch.finfo(length.dtype).tiny).reciprocal_()", "length.reciprocal()"),
     mutation("2k gradients instead of k + 1", "climb.py", "if i == 1 or switching:", "if True:"),
     mutation("line 6 left out when minibatches switch", "climb.py", "if i == 1 or switching:", "if i == 1:"),
-    mutation("the first perturbation used for every ascent", "climb.py", "epsilon = self.perturbation(weights, gradients)", 'epsilon = self.__dict__.setdefault("stale", self.perturbation(weights, gradients))'),
+    mutation("the first perturbation used for every ascent", "climb.py", "epsilon = self.perturbation(weights, as_real([p.grad for _, part in parts for p in part]))", 'epsilon = self.__dict__.setdefault("stale", self.perturbation(weights, as_real([p.grad for _, part in parts for p in part])))'),
     mutation("descent along the ascent's gradient", "climb.py", "            self._gradient(closure, perturbed=True, local=alone and ascends_again)", "            _ = closure"),
     mutation("rho taken from the first group for all", "climb.py", "parts = [(group[rho],", "parts = [(self.param_groups[0][rho],"),
     mutation("alpha swapped with 1 - alpha in Lookbehind", "lookbehind.py", 'float(group[self.group_key("alpha")])', '1.0 - float(group[self.group_key("alpha")])'),
@@ -95,8 +103,28 @@ MUTATIONS = [
     mutation("each rank descends along its own gradient", "climb.py", "                average_(gradients, self.model)\n", "", REAL),
     mutation("a rank ascends along the averaged gradient", "climb.py", "                copy_(gradients, own)\n", "                del own\n", REAL),
     mutation("ranks do not agree on an overflow", "_passes.py", "            bad = agree(bad, optimizer.model)\n", "            pass\n", REAL),
-    mutation("the norm of a shard taken for the whole", "_tensors.py", "    return whole(torch.linalg.vector_norm(torch.stack([n.to(tensors[0].device) for n in norms])))", "    return torch.linalg.vector_norm(torch.stack([n.to(tensors[0].device) for n in shard(norms)]))", REAL),
+    mutation("the norm of a shard taken for the whole", "_tensors.py", "    return whole(torch.linalg.vector_norm(torch.stack(norms)))", "    return torch.linalg.vector_norm(torch.stack([n.to_local() if hasattr(n, 'to_local') else n for n in norms]))", REAL),
+    mutation("hooks of all optimizers passed over", "_wrapper.py", "hooks = any(own) or any((_global_optimizer_pre_hooks, _global_optimizer_post_hooks))", "hooks = any(own)"),
+    mutation("the outer step taken from the fast weights", "_tensors.py", "        moved = torch._foreach_lerp(starts, targets, weight)\n", "        moved = torch._foreach_lerp(targets, starts, weight)\n"),
+    # Lifelong learning.
+    mutation("each ascent of Lookbehind-C-MAML from phi", "lifelong/lookbehind_maml.py", '{"continue": behind, "restart": phi, "fast": fast}', '{"continue": phi, "restart": phi, "fast": fast}', LIFELONG),
+    mutation("the meta-gradient at the slow weights", "lifelong/lookbehind_maml.py", "moved(fast if self.meta_point == \"fast\" else phi, climb(up), rho)", "moved(phi, climb(up), rho)", LIFELONG),
+    mutation("the memory keeps the newest", "lifelong/memory.py", "torch.randint(self.seen + self.published, (), generator=self._generator)", "torch.randint(self.capacity, (), generator=self._generator)", LIFELONG),
+    mutation("forgetting of the last task counted", "lifelong/metrics.py", "/ (t - 1)\n\n\ndef backward_transfer", "/ t\n\n\ndef backward_transfer", LIFELONG),
+    # Translation.
+    mutation("smoothing over all tokens, as torch's", "translation/loss.py", "label_smoothing=self.epsilon * size / (size - 1)", "label_smoothing=self.epsilon", TRANSLATION),
+    mutation("the search does not count a translation's end", "translation/search.py", "top[row, column].item() / length", "top[row, column].item() / max(1, length - 1)", TRANSLATION),
+    mutation("rates fall with steps, not their root", "translation/schedule.py", "(warmup / steps) ** 0.5", "(warmup / steps)", TRANSLATION),
+    mutation("tokens with capitals", "translation/bleu.py", "tokenize(sentence.lower(),", "tokenize(sentence,", TRANSLATION),
+    # Fine-tuning.
+    mutation("adapters without their scale", "fine_tuning/adapters.py", "self.scale = scale / rank", "self.scale = scale", FINE_TUNING),
+    mutation("padding counted in a text's mean", "fine_tuning/encoder.py", "mean = (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)", "mean = tokens.mean(1)", FINE_TUNING),
 ]  # fmt: skip
+
+
+def place(name: str) -> Path:
+    """Return the file that a mutation names."""
+    return PACKAGE / (name if "/" in name else f"optim/{name}")
 
 
 def run(mutant: Mutation) -> tuple[list[str], str]:
@@ -107,7 +135,7 @@ def run(mutant: Mutation) -> tuple[list[str], str]:
         shutil.copytree(ROOT / "tests", copy / "tests")
         shutil.copy(ROOT / "pyproject.toml", copy)
         for name, old, new in mutant.edits:
-            file = copy / "src" / "lookbehind" / "optim" / name
+            file = copy / place(name)
             text = file.read_text()
             if text.count(old) != 1:
                 raise SystemExit(f"{mutant.name}: {old!r} stands {text.count(old)} times in {name}; 1 is needed")
