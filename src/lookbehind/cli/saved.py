@@ -1,0 +1,124 @@
+"""A saved model that the command line is asked to measure, and the data that it belongs to."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional
+
+from lookbehind.cli._mistakes import NEEDS_LAB, UserError, usable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lookbehind.data import Data, Part
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A saved model, and the data that it belongs to.
+
+    Args:
+        weights: file with the model's state_dict, as safetensors or from torch.save; a checkpoint that has it under
+            "model" will do.
+        model: a name of `lookbehind.models`, such as convnet or wrn-28-10, or module:function, which is called without
+            arguments and returns the module.
+        data: a name of `lookbehind.data`, such as digits, fashion-mnist or cifar10.
+        root: folder with the data sets; if not said, $LOOKBEHIND_DATA or the user's cache folder.
+        seed: of the split, the subset and the label noise in training; also of what the measurement draws.
+        train: number of training images in training; if not said, the data set's default.
+        label_noise: fraction of the training labels that were drawn anew in training.
+        size: height of the images, where the data set has a choice.
+        batch: images a minibatch; for m-sharpness this is m.
+        device: where to measure, such as cpu, cuda or mps.
+        output: folder for numbers (JSON) and picture (PNG, SVG).
+
+    """
+
+    weights: Positional[Path]
+    model: str = "convnet"
+    data: str = "digits"
+    root: Path | None = None
+    seed: int = 0
+    train: int | None = None
+    label_noise: float = 0.0
+    size: int | None = None
+    batch: int = 128
+    device: str = "cpu"
+    output: Path = Path("measure")
+
+    def load(self) -> tuple[nn.Module, Data]:
+        """Return the model with its weights, and the data, on the device."""
+        from lookbehind import data
+
+        usable(self.device)
+        try:
+            loaded = data.load(
+                self.data, self.root, seed=self.seed, train=self.train, noise=self.label_noise, size=self.size
+            )
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        except ImportError:
+            raise UserError(NEEDS_LAB) from None
+        model = self._build(loaded)
+        _fill(model, self.weights)
+        return model.to(self.device), loaded.to(self.device)
+
+    def minibatches(self, part: Part) -> Any:
+        """Return a part of the data in order."""
+        if self.batch < 1:
+            raise UserError(f"--batch is {self.batch}; at least 1 is needed")
+        return part.minibatches(self.batch)
+
+    def first(self, images: int, part: Part) -> Any:
+        """Return the first images of a part, in minibatches."""
+        if images < 1:
+            raise UserError(f"--images is {images}; at least 1 is needed")
+        return list(islice(self.minibatches(part), -(-images // self.batch)))
+
+    def _build(self, loaded: Data) -> nn.Module:
+        from lookbehind import models
+
+        if ":" not in self.model:
+            try:
+                return models.build(self.model, channels=loaded.channels, classes=len(loaded.classes))
+            except ValueError as error:
+                raise UserError(f"--{error}, or module:function") from None
+        module, function = self.model.split(":", 1)
+        sys.path.insert(0, os.getcwd())  # the user's own file, beside which the command is called
+        try:
+            built: nn.Module = getattr(importlib.import_module(module), function)()
+        except (ImportError, AttributeError, TypeError) as error:
+            raise UserError(f"--model is {self.model!r}, which cannot be called without arguments ({error})") from None
+        return built
+
+
+def _fill(model: nn.Module, path: Path) -> None:
+    """Load weights, without unpickling anything but tensors and plain values."""
+    from lookbehind import checkpoint
+
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = checkpoint.load(path)
+            state = state.get("model", state)
+        model.load_state_dict(state)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except checkpoint.CheckpointError as error:
+        raise UserError(str(error)) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error})") from None
+    except Exception as error:  # safetensors has errors of its own, and load_state_dict many lines
+        first = str(error).strip().splitlines()
+        reason = " ".join(line.strip() for line in first[:2])
+        raise UserError(f"{path} does not fit the model: {reason[:300]}; see --model, --data and --size") from None
