@@ -116,7 +116,7 @@ def m_sharpness(
         model.train(mode == "train")
         for inputs, targets in track(minibatches, "sharpness"):
             climb = _Climb(model, partial(_evaluate, model, loss, inputs, targets), rule)
-            rises.append(torch.stack([climb.rise(r, steps) for r in radii]) if radii else climb.loss.new_zeros(0))
+            rises.append(climb.rises(radii, steps))
             losses.append(climb.loss)
             m = max(m, len(targets))
     if not rises:
@@ -153,11 +153,16 @@ class _Climb:
             self.first = rule(self.weights, gradients)
 
     @torch.no_grad()
-    def rise(self, radius: float, steps: int) -> Tensor:
-        """Return max L(φ + ε) − L(φ) over the ascent, and go back to φ."""
-        best = self._at(list(torch._foreach_mul(self.first, radius))) if steps == 1 else self._several(radius, steps)
+    def rises(self, radii: Sequence[float], steps: int) -> Tensor:
+        """Return max L(φ + ε) − L(φ) over the ascent to each radius, and go back to φ."""
+        best = [self._best(radius, steps) for radius in radii]
         copy_(self.weights, self.start)
-        return best - self.loss
+        return torch.stack(best) - self.loss if best else self.loss.new_zeros(0)
+
+    def _best(self, radius: float, steps: int) -> Tensor:
+        if radius == 0:
+            return self.loss
+        return self._at(list(torch._foreach_mul(self.first, radius))) if steps == 1 else self._several(radius, steps)
 
     def _several(self, radius: float, steps: int) -> Tensor:
         size = radius * max(2 / steps, 0.1)
