@@ -14,7 +14,7 @@ import csv
 import os
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,9 @@ def main() -> None:
     if "steps" in found:
         for base in timing.BASES:
             (options.to / f"steps-{base.lower()}.md").write_text(by_net(found["steps"], base) + "\n")
-    if "steps" in found and "growth" in found:
-        picture.draw(found["steps"], found["growth"], options.to / "speed.svg")
+    measured = [_read(options.to / "steps.csv", timing.Row), _read(options.to / "growth.csv", growth.Point)]
+    if all(measured):
+        picture.draw(*measured, options.to / "speed.svg")
     (options.to / "machine.txt").write_text(machine())
 
 
@@ -105,6 +106,15 @@ def _write(path: Path, rows: Sequence[Any]) -> None:
         writer.writeheader()
         writer.writerows({k: _text(v) for k, v in asdict(row).items()} for row in rows)
     path.with_suffix(".md").write_text(table(rows) + "\n")
+
+
+def _read(path: Path, kind: type[Any]) -> list[Any]:
+    """Return the rows of a file that this or an earlier command has written; none if there is no file."""
+    if not path.exists():
+        return []
+    types = {"str": str, "int": int, "float": float}
+    with path.open(newline="") as file:
+        return [kind(**{f.name: types[f.type](row[f.name]) for f in fields(kind)}) for row in csv.DictReader(file)]
 
 
 def machine() -> str:

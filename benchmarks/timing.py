@@ -76,9 +76,9 @@ class Trial:
         return Timed
 
     def _base_step(self, step: Callable[..., Any]) -> Callable[..., None]:
-        def timed_step(*args: Any) -> None:
+        def timed_step(*args: Any, **options: Any) -> None:
             start = time.thread_time()
-            step(*args)
+            step(*args, **options)
             self.now.base_seconds += time.thread_time() - start
             self.now.base_steps += 1
 
