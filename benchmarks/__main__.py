@@ -1,7 +1,7 @@
 """Speed and memory, against what a user would pick instead.
 
 pip install -e ".[lab,bench]"
-python -m benchmarks             about 35 minutes on one core
+python -m benchmarks             about 25 minutes on one core
 python -m benchmarks --quick     about 3 minutes
 
 Writes tables and a picture into benchmarks/results; docs/speed.md says what they mean.
