@@ -33,11 +33,11 @@ PHRASES = Translation(
     feedforward=128,
     heads=2,
     dropout=0.1,
-    epochs=8,
+    epochs=12,
     tokens=256,
     lr=6e-3,
     warmup=100,
-    beam=4,
+    beam=2,
 )
 SENTENCES = Translation(
     dataset="sentences",

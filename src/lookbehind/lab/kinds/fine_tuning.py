@@ -150,11 +150,11 @@ def _ready(workload: FineTuning, seed: int, device: str) -> tuple[Corpus | Data,
     return parts, model.to(device), head
 
 
-# The last corpora are kept, for runs that share them.
+# Corpora of three seeds are kept, for runs that share them.
 Numbers = tuple[int | None, int | None, int | None]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def _corpus(
     dataset: str,
     seed: int,

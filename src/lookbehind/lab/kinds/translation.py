@@ -183,9 +183,9 @@ def _corpus_fields(w: Translation) -> tuple[Any, ...]:
     return w.dataset, w.train, w.validation, w.test, (w.shortest, w.longest), w.frequent, w.lowercase
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def _ready(corpus: tuple[Any, ...], pieces: int, seed: int, root: Path) -> tuple[Corpus, Dictionaries]:
-    """Return pairs and dictionaries. The last ones are kept, for runs that share them."""
+    """Return pairs and dictionaries. Those of three seeds are kept, for runs that share them."""
     dataset, train, validation, test, words, frequent, lowercase = corpus
     pairs = load(
         dataset,
