@@ -51,7 +51,7 @@ TWO_CORES = Device(
         ("lifelong-conv2", 14): 6_000,
         ("vit-tiny", 8): 1_500,
         ("minilm, 1 layers", 16): 660,
-        ("transformer of 2 layers, width 96", 10): 1_800,
+        ("transformer of 2 layers, width 96", 10): 1_600,
     },
     workers=2,
     overhead=0.3,
