@@ -4,7 +4,8 @@ pip install ".[lab]" && python examples/cifar.py --data digits            about 
 python examples/cifar.py --data cifar10 --model wrn-28-2 --epochs 200     downloads it; the paper's setting
 
 A checkpoint is written after each epoch: model, optimizer with its base's state, schedule, place in the data, epoch. A
-resumed run ends bit for bit where an undisturbed one ends. (With dropout, keep ``torch.get_rng_state()`` in it too.)
+resumed run ends bit for bit where an undisturbed one ends. With other arguments it is refused: it would be neither run.
+(With dropout, keep ``torch.get_rng_state()`` in it too.)
 """
 
 import argparse
@@ -37,9 +38,12 @@ if __name__ == "__main__":
     optimizer = Lookbehind(base, args.rho, args.k, args.alpha)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=args.epochs)
     batches, start = data.train.shuffled(args.batch), 0  # with crops and flips, as the data set says
+    settings = {name: str(value) for name, value in vars(args).items() if name not in ("folder", "checkpoint")}
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "batches": batches}
     if args.checkpoint.exists():
         state = checkpoint.load(args.checkpoint)
+        if changed := {name: old for name, old in state["settings"].items() if old != settings.get(name)}:
+            raise SystemExit(f"{args.checkpoint} is of a run with {changed}; delete it, or name another --checkpoint")
         for name, part in parts.items():
             part.load_state_dict(state[name])
         start = state["epoch"]
@@ -57,7 +61,8 @@ if __name__ == "__main__":
             loss = optimizer.step(closure)
         scheduler.step()
         print(f"epoch {epoch}: loss {loss:.3f}", flush=True)
-        checkpoint.save(args.checkpoint, {name: part.state_dict() for name, part in parts.items()} | {"epoch": epoch})
+        states = {name: part.state_dict() for name, part in parts.items()}
+        checkpoint.save(args.checkpoint, {**states, "settings": settings, "epoch": epoch})
     with torch.no_grad():
         right = [model.eval()(images).argmax(1) == labels for images, labels in data.test.minibatches(500)]
     print(f"test accuracy {100 * torch.cat(right).float().mean():.1f} %")

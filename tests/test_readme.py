@@ -46,7 +46,8 @@ def test_a_table_of_one_s_own_is_one_script(tmp_path: Path) -> None:
     )
     lines = done.stdout.splitlines()
     assert len(lines) == 2
-    assert all(re.match(r"\d+\.\d\d ± \d+\.\d\d Candidate\(", line) for line in lines)
+    assert re.fullmatch(r"\d+\.\d\d ± \d+\.\d\d ", lines[0])
+    assert re.fullmatch(r"\d+\.\d\d ± \d+\.\d\d ρ=0\.(05|2)", lines[1])
 
 
 def test_what_works_with_what_has_no_empty_cell_and_names_tests_that_are_there() -> None:

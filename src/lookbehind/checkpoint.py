@@ -63,12 +63,16 @@ def load(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
         if damaged is not None:
             raise CheckpointError(f"{path} is damaged: the checksum of {damaged} is wrong; use an older checkpoint")
         state = torch.load(path, map_location=map_location, weights_only=True)
-    except (FileNotFoundError, CheckpointError):
+    except (FileNotFoundError, IsADirectoryError, CheckpointError):
         raise
     except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{path} is truncated, or no checkpoint ({error}); use an older checkpoint") from error
+        advice = "use an older checkpoint, or save a model's state_dict()"
+        raise CheckpointError(f"{path} is truncated, or no file of torch.save ({error}); {advice}") from error
     except Exception as error:  # whatever a hostile or damaged file makes torch raise
-        raise CheckpointError(f"{path} holds something else than tensors and plain values, or is damaged") from error
+        raise CheckpointError(
+            f"{path} holds something else than tensors and plain values, or is damaged; save a model's state_dict(), "
+            "not the model"
+        ) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} is no checkpoint: it holds {type(state).__name__} instead of a dict")
     return state

@@ -68,6 +68,15 @@ def test_noise_equals_the_function_also_for_a_model_of_the_user_s(saved: Path, t
     assert json.loads((tmp_path / "noise.json").read_text())["result"]["accuracies"] == [list(expected.accuracies[0])]
 
 
+@pytest.mark.parametrize("key", ["model", "state_dict", "model_state_dict"])
+def test_weights_within_a_checkpoint(saved: Path, tmp_path: Path, key: str) -> None:
+    torch.save({key: net(saved).state_dict(), "epoch": 3}, tmp_path / "whole.pt")
+    for file in (saved / "plain.pt", tmp_path / "whole.pt"):
+        assert main(["measure", "quantisation", str(file), "--bits", "4", "--output", str(tmp_path / file.stem)]) == 0
+    one, other = (json.loads((tmp_path / name / "quantisation.json").read_text()) for name in ("plain", "whole"))
+    assert one["result"] == other["result"]
+
+
 def test_spectrum_slice_and_quantisation_equal_the_functions(saved: Path, tmp_path: Path) -> None:
     options = [str(saved / "plain.pt"), "--output", str(tmp_path)]
     few = ["--images", "100", "--batch", "50"]
@@ -102,13 +111,16 @@ def test_spectrum_slice_and_quantisation_equal_the_functions(saved: Path, tmp_pa
         (["plain.pt", "--radius", "-1"], "--radius is -1"),
         (["plain.pt", "--device", "abacus"], "--device is 'abacus'"),
         (["plain.pt", "--output", "/dev/null/x"], "/dev/null/x cannot be written"),
-        (["mine.py"], "mine.py is truncated, or no checkpoint"),
+        (["mine.py"], "mine.py is truncated, or no file of torch.save"),
         (["broken.safetensors"], "broken.safetensors does not fit the model"),
+        (["other.pt"], "it holds weights, epoch"),
+        (["."], ". is a folder"),
     ],
 )
 def test_mistakes_are_one_sentence(saved: Path, monkeypatch, capsys, arguments: list[str], words: str) -> None:
     monkeypatch.chdir(saved)
     Path("broken.safetensors").write_bytes(b"nothing")
+    torch.save({"weights": {}, "epoch": 3}, "other.pt")
     assert main(["measure", "sharpness", *arguments]) == 2
     errors = capsys.readouterr().err
     assert errors.startswith("lookbehind: ")

@@ -121,4 +121,4 @@ def test_a_missing_extra_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "tyro" / "__init__.py").write_text("raise ImportError")
     done = run("compare", env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.returncode == 2
-    assert done.stderr == "lookbehind: the command line needs the extra 'lab': pip install 'lookbehind[lab]'\n"
+    assert done.stderr == "lookbehind: the command line needs the extra 'lab': pip install '.[lab]' in the clone\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
@@ -13,10 +14,10 @@ import lookbehind as lb
 from lookbehind import measure
 from lookbehind.optim import climb, interpolation, lookahead, lookbehind, multistep, perturbation, sam
 from tests.docs.built import Page, Site, build, copy_sources
-from tests.docs.pages import DOCS, PAGES, ROOT
+from tests.docs.pages import DOCS, PAGES, ROOT, blocks
 
 for needed in ("zensical", "mkdocstrings_handlers.python", "latex2mathml"):
-    pytest.importorskip(needed, reason='the site needs pip install "lookbehind[docs]"')
+    pytest.importorskip(needed, reason='the site needs pip install ".[docs]"')
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,23 @@ def test_every_public_name_is_in_the_reference(site: Site, module: str) -> None:
     # A function of the same name as its module stands under its full name.
     assert names
     assert {n for n in names if not {f"{module}.{n}", f"{module}.{n}.{n}"} & anchors} == set()
+
+
+def test_what_the_pages_import_is_in_the_reference(site: Site) -> None:
+    anchors = {i for name, page in site.pages.items() if name.startswith("api/") for i in page.ids}
+    trees = [ast.parse(block.code) for page in PAGES for block in blocks(page) if block.language == "python"]
+    imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    found = {(node.module, alias.name) for node in imports for alias in node.names if "._" not in str(node.module)}
+    ours = {(module, name) for module, name in found if str(module).split(".")[0] == "lookbehind"}
+    assert len(ours) > 50
+    # A module that is imported whole stands with its members.
+    assert {
+        f"{module}.{name}"
+        for module, name in ours
+        if not any(
+            a in (f"{module}.{name}", f"{module}.{name}.{name}") or a.startswith(f"{module}.{name}.") for a in anchors
+        )
+    } == set()
 
 
 @pytest.mark.parametrize(

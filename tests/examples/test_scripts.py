@@ -94,7 +94,10 @@ def test_cifar_killed_and_started_again(tmp_path: Path) -> None:
     assert again.startswith("going on after epoch")
     assert accuracy(again) == accuracy(printed)
     one, other = checkpoint.load(whole), checkpoint.load(disturbed)
+    assert one.pop("settings") == other.pop("settings")
     torch.testing.assert_close(one, other, rtol=0, atol=0)
+    with pytest.raises(SystemExit, match=r"is of a run with \{'rho': '0.05'\}; delete it"):
+        run("cifar", *arguments, whole, "--rho", "0.2")
 
 
 def test_cifar_on_an_archive_as_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

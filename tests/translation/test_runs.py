@@ -185,7 +185,7 @@ def test_data_that_are_missing(tmp_path: Path, monkeypatch) -> None:
         fetch(TINY.model_copy(update={"dataset": "iwslt14"}))
     fetch(TINY)
     monkeypatch.setitem(__import__("sys").modules, "sacrebleu", None)
-    with pytest.raises(ValueError, match=r'sacrebleu is not installed: pip install "lookbehind\[text\]"'):
+    with pytest.raises(ValueError, match=r'sacrebleu is not installed: pip install "\.\[text\]"'):
         fetch(TINY)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 MISTAKE = 2  # the exit code, as argument parsers have it
 INTERRUPTED = 130
-NEEDS_LAB = "the command line needs the extra 'lab': pip install 'lookbehind[lab]'"
+NEEDS_LAB = "the command line needs the extra 'lab': pip install '.[lab]' in the clone"
 
 
 class UserError(Exception):

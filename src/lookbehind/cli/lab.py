@@ -179,10 +179,8 @@ def _run(
         raise UserError(
             f"{len(failed)} runs failed; what went wrong is in their folders, and the same command tries again"
         )
-    _say(
-        console,
-        f"All runs of {', '.join(items)} at scale {scale} are in {kept.root}. See: lookbehind report {' '.join(items)}",
-    )
+    command = f"lookbehind report {' '.join(items)} --scale {scale} --store {kept.root}"
+    _say(console, f"All runs of {', '.join(items)} at scale {scale} are in {kept.root}. See: {command}")
 
 
 @contextmanager

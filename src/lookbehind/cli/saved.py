@@ -26,7 +26,7 @@ class Saved:
 
     Args:
         weights: file with the model's state_dict, as safetensors or from torch.save; a checkpoint that has it under
-            "model" will do.
+            "model", "state_dict" or "model_state_dict" will do.
         model: a name of `lookbehind.models`, such as convnet or wrn-28-10, or module:function, which is called without
             arguments and returns the module.
         data: a name of `lookbehind.data`, such as digits, fashion-mnist or cifar10.
@@ -103,22 +103,26 @@ def _fill(model: nn.Module, path: Path) -> None:
     """Load weights, without unpickling anything but tensors and plain values."""
     from lookbehind import checkpoint
 
+    state: Any = None
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state: Any = load_file(path)
+            state = load_file(path)
         else:
             state = checkpoint.load(path)
-            state = state.get("model", state)
+            state = next((state[key] for key in ("model", "state_dict", "model_state_dict") if key in state), state)
         model.load_state_dict(state)
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; the file with the model's state_dict is needed") from None
     except checkpoint.CheckpointError as error:
         raise UserError(str(error)) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error})") from None
     except Exception as error:  # safetensors has errors of its own, and load_state_dict many lines
         first = str(error).strip().splitlines()
-        reason = " ".join(line.strip() for line in first[:2])
-        raise UserError(f"{path} does not fit the model: {reason[:300]}; see --model, --data and --size") from None
+        reason = " ".join(line.strip() for line in first[:2])[:300]
+        has = f"; it holds {', '.join(map(str, list(state)[:4]))}, ..." if state else ""
+        raise UserError(f"{path} does not fit the model: {reason}{has}; see --model, --data and --size") from None

@@ -117,4 +117,4 @@ def check_slurm() -> None:
     if missing:
         raise ValueError(f"Slurm's {missing[0]} is not found; call this on a machine that submits to a cluster")
     if find_spec("submitit") is None:
-        raise ValueError('submitit is not installed: pip install "lookbehind[distributed]"')
+        raise ValueError('submitit is not installed: pip install ".[distributed]" in the clone')

@@ -50,7 +50,7 @@ def check_libraries() -> None:
         import sacremoses  # noqa: F401
         import sentencepiece  # noqa: F401
     except ImportError as error:
-        raise ValueError(f'{error.name} is not installed: pip install "lookbehind[text]"') from error
+        raise ValueError(f'{error.name} is not installed: pip install ".[text]" in the clone') from error
 
 
 def training(run: Run, device: str) -> Translating:
