@@ -16,10 +16,11 @@ import torch
 from lookbehind.lab import Method, Run
 from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.kinds.fine_tuning import training
-from lookbehind.paper.fine_tuning import DOMAIN_TAGS
+from lookbehind.paper.fine_tuning import tasks
 
-ALL = DOMAIN_TAGS.model_copy(update={"frozen": 0, "lr": 2e-4})
-ADAPTERS = DOMAIN_TAGS.model_copy(update={"adapters": 8, "epochs": 8, "lr": 6e-3, "head_rate": 1.0, "head_radius": 0.2})
+UPPER, BESIDE = (task.workload for task in tasks("cpu"))
+ALL = UPPER.model_copy(update={"frozen": 0, "lr": 2e-4})
+ADAPTERS = BESIDE.model_copy(update={"head_radius": 0.2})
 
 
 def sam(rho: float) -> Method:

@@ -104,7 +104,7 @@ MUTATIONS = [
     mutation("a rank ascends along the averaged gradient", "climb.py", "                copy_(gradients, own)\n", "                del own\n", REAL),
     mutation("ranks do not agree on an overflow", "_passes.py", "            bad = agree(bad, optimizer.model)\n", "            pass\n", REAL),
     mutation("the norm of a shard taken for the whole", "_tensors.py", "    return whole(torch.linalg.vector_norm(torch.stack(norms)))", "    return torch.linalg.vector_norm(torch.stack([n.to_local() if hasattr(n, 'to_local') else n for n in norms]))", REAL),
-    mutation("hooks of all optimizers passed over", "_wrapper.py", "hooks = any(own) or any((_global_optimizer_pre_hooks, _global_optimizer_post_hooks))", "hooks = any(own)"),
+    mutation("hooks of all optimizers passed over", "_wrapper.py", "any(own + of_all)", "any(own)"),
     mutation("the outer step taken from the fast weights", "_tensors.py", "        moved = torch._foreach_lerp(starts, targets, weight)\n", "        moved = torch._foreach_lerp(targets, starts, weight)\n"),
     # Lifelong learning.
     mutation("each ascent of Lookbehind-C-MAML from phi", "lifelong/lookbehind_maml.py", '{"continue": behind, "restart": phi, "fast": fast}', '{"continue": phi, "restart": phi, "fast": fast}', LIFELONG),

@@ -181,8 +181,8 @@ class Wrapper(Optimizer):
         @functools.wraps(func)
         def step(self: Wrapper, *args: Any, **options: Any) -> Any:
             own = (self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks)
-            hooks = any(own) or any((_global_optimizer_pre_hooks, _global_optimizer_post_hooks))
-            watched = hooks or torch._C._autograd._profiler_enabled()
+            of_all = (_global_optimizer_pre_hooks, _global_optimizer_post_hooks)
+            watched = any(own + of_all) or torch._C._autograd._profiler_enabled()
             return (hooked if watched else func)(self, *args, **options)
 
         return step
