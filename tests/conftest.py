@@ -10,10 +10,20 @@ from typing import Any
 import pytest
 import torch
 
+from lookbehind.optim import _tensors
+
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes started here: other numbers of threads round otherwise
 # A shell lets what it starts in the background ignore Ctrl-C, and processes started here would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(params=["cpu", "elsewhere"])
+def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a step does what it does with weights on another device than the CPU; both are tried."""
+    if request.param == "elsewhere":
+        monkeypatch.setattr(_tensors, "on_host", lambda t: False)
+    return bool(request.param == "elsewhere")
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ class Row:
     calls: int  # closure calls of one step
     copies: int  # parameter-sized tensors kept from step to step, beyond the base optimizer's
     transients: int = 1  # parameter-sized tensors more at the peak inside a step
+    transients_on_host: int = 0  # the same with weights on the CPU, where ε is not written
     own_model: bool = True  # takes model=
 
 
@@ -42,27 +43,35 @@ class _Switching(Lookbehind):
         return super()._closures([closure] * self.k if callable(closure) else closure)
 
 
+ASAM = {"transients": 2, "transients_on_host": 2}
 ROWS = [
     Row("SAM", lambda base, **c: SAM(base, rho=0.1, **c), calls=2, copies=1),
-    Row("ASAM", lambda base, **c: SAM(base, rho=0.5, perturbation="asam", **c), calls=2, copies=1, transients=2),
+    Row("ASAM", lambda base, **c: SAM(base, rho=0.5, perturbation="asam", **c), calls=2, copies=1, **ASAM),
     Row("MultistepSAM-last", lambda base, **c: MultistepSAM(base, rho=0.1, k=3, **c), calls=4, copies=1),
     Row("MultistepSAM-mean", lambda base, **c: MultistepSAM(base, 0.1, k=3, gather="mean", **c), calls=4, copies=2),
     Row("Lookahead-SGD", _lookahead, calls=1, copies=2, transients=0, own_model=False),
     Row("Lookahead-SAM", _lookahead_sam, calls=2, copies=3, own_model=False),
     Row("Lookbehind", lambda base, **c: Lookbehind(base, rho=0.1, k=3, alpha=0.6, **c), calls=4, copies=2),
-    Row("Lookbehind-adaptive", lambda base, **c: Lookbehind(base, 0.1, k=3, alpha="adaptive", **c), calls=4, copies=3),
+    Row(
+        "Lookbehind-adaptive",
+        lambda base, **c: Lookbehind(base, 0.1, k=3, alpha="adaptive", **c),
+        calls=4,
+        copies=3,
+        transients_on_host=1,
+    ),
     Row(
         "Lookbehind-per-tensor",
         lambda base, **c: Lookbehind(base, 0.1, k=3, alpha="adaptive_per_tensor", **c),
         calls=4,
         copies=3,
+        transients_on_host=1,
     ),
     Row(
         "Lookbehind-ASAM",
         lambda base, **c: Lookbehind(base, 0.5, k=3, perturbation=Adaptive(eta=0.1), **c),
         calls=4,
         copies=2,
-        transients=2,
+        **ASAM,
     ),
     Row("Lookbehind-switching", lambda base, **c: _Switching(base, 0.1, k=3, alpha=0.6, **c), calls=6, copies=2),
 ]

@@ -11,7 +11,7 @@ from tests.conformance.rows import Row, Task, every_row, same
 
 
 @every_row
-def test_zero_gradient_perturbs_nothing_and_gives_no_nan(row: Row) -> None:
+def test_zero_gradient_perturbs_nothing_and_gives_no_nan(row: Row, elsewhere: bool) -> None:
     p = nn.Parameter(torch.tensor([1.0, -2.0]))
     optimizer = row.make(torch.optim.SGD([p], lr=0.1))
     seen: list[Tensor] = []
@@ -106,6 +106,27 @@ def test_mean_gather_lets_the_closure_zero_gradients_in_place() -> None:
             optimizer.step(closure)
         results.append(task.weights())
     assert same(*results)
+
+
+def test_mean_gather_keeps_no_hold_on_a_gradient() -> None:
+    """Where the last gradient is missing, the mean is a tensor of its own, which closures may zero in place."""
+    p = nn.Parameter(torch.zeros(1))
+    optimizer = MultistepSAM(torch.optim.SGD([p], lr=1.0), rho=0.0, k=2, gather="mean")
+    gradients = iter([1.0, 1.0, None, 1.0, 1.0, 3.0])  # two steps of three passes
+
+    def closure() -> Tensor:
+        value = next(gradients)
+        if value is None:
+            p.grad = None
+        elif p.grad is None:
+            p.grad = torch.full_like(p, value)
+        else:
+            p.grad.zero_().add_(value)
+        return torch.zeros(())
+
+    optimizer.step(closure)
+    optimizer.step(closure)
+    assert p.item() == -((1 + 0) / 2 + (1 + 3) / 2)
 
 
 @every_row

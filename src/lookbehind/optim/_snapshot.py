@@ -50,12 +50,14 @@ class Snapshot:
         self.kept = [buffer.clone() for buffer in self.statistics]
         self.entries = [{key: group[key] for key in optimizer._entries} for group in optimizer.param_groups]
         self.base = copy.deepcopy(optimizer.base.state_dict()) if full else None
-        devices = [p.device for p in self.weights]
-        self.rng = random_state(devices) if optimizer.rollback == "full" else None
+        self.rng = random_state(p.device for p in self.weights) if optimizer.rollback == "full" else None
 
     @without_grad
     def restore(self) -> None:
         """Put everything back."""
+        if self.optimizer._places is not None:
+            self.optimizer._places.restore()
+            self.optimizer._places = None
         copy_(self.weights, self.copies)
         copy_(self.statistics, self.kept)
         if self.base is not None:

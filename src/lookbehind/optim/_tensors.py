@@ -47,24 +47,39 @@ def add_(targets: list[Tensor], terms: list[Tensor], factor: float = 1.0) -> Non
         torch._foreach_add_(shard(targets), shard(terms), alpha=factor)
 
 
-def lerp_(targets: list[Tensor], ends: list[Tensor], weight: float) -> None:
-    """Targets ← targets + weight · (ends − targets)."""
+def divide_(targets: list[Tensor], divisor: float) -> None:
+    """Targets ← targets / divisor."""
     if targets:
-        torch._foreach_lerp_(shard(targets), shard(ends), weight)
+        torch._foreach_div_(shard(targets), divisor)
 
 
-def lerp_from_(targets: list[Tensor], starts: list[Tensor], weight: float | list[Tensor]) -> None:
-    """Targets ← starts + weight · (targets − starts), with one weight for all or a 0-dim tensor for each."""
+def on_host(tensor: Tensor) -> bool:
+    """Whether a number in a tensor can be read without waiting for a device."""
+    return tensor.is_cpu
+
+
+def add_unit_(targets: list[Tensor], terms: list[Tensor], length: Tensor, factor: float) -> None:
+    """Targets ← targets + factor · terms / length, rounded as ``add_(targets, unit(terms, length), factor)`` is."""
+    targets, terms, dtype = shard(targets), shard(terms), length.dtype
+    if on_host(length) and all(t.is_cpu and t.dtype is dtype for t in targets + terms):
+        # One kernel, which rounds terms / length before it adds, as the two would.
+        scale = 1.0 / max(length.item(), torch.finfo(dtype).tiny)
+        torch._foreach_addcmul_(targets, terms, [torch.scalar_tensor(factor, dtype=dtype)] * len(terms), value=scale)
+    else:
+        add_(targets, unit(terms, length), factor)
+
+
+def lerp_(targets: list[Tensor], ends: list[Tensor], weight: float | list[Tensor]) -> None:
+    """Targets ← targets + weight · (ends − targets), with one weight for all or a 0-dim tensor for each."""
     if not targets:
         return
-    targets, starts = shard(targets), shard(starts)
+    targets, ends = shard(targets), shard(ends)
     if isinstance(weight, float):
-        moved = torch._foreach_lerp(starts, targets, weight)
+        torch._foreach_lerp_(targets, ends, weight)
     else:
         targets = as_real(targets)
         weights = [w.to(t.device, t.dtype) for w, t in zip(weight, targets, strict=True)]
-        moved = torch._foreach_lerp(as_real(starts), targets, weights)
-    torch._foreach_copy_(targets, moved)
+        torch._foreach_lerp_(targets, as_real(ends), weights)
 
 
 def norm(tensors: list[Tensor]) -> Tensor:

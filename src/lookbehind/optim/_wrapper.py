@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from lookbehind.optim._arguments import choice
+from lookbehind.optim._memory import Places
 from lookbehind.optim._passes import Closure, Face, NonfiniteGradientError, Passes
 from lookbehind.optim._processes import whole
 from lookbehind.optim._snapshot import Snapshot, uninterrupted, without_grad
@@ -64,6 +65,7 @@ class Wrapper(Optimizer):
         self._keys = {name: _free_key(name, type(self).__name__, base.defaults) for name in entries}
         self._entries = {self._keys[name]: value for name, value in entries.items()} | {"skipped_steps": 0}
         self._scratch: dict[str, dict[Tensor, Tensor]] = {}
+        self._places: Places | None = None  # where the weights are in memory, while they may be elsewhere
         self._faces: list[Face] = []
         self._failed_faces: list[Face] = []
         # Not Optimizer.__init__: it would make groups and state of its own, and these are the base's.
@@ -169,7 +171,7 @@ class Wrapper(Optimizer):
         """Return what deepcopy and pickle keep: all but hooks, a scheduler's hold on ``step``, and scratch tensors."""
         dropped = ("step", "_parts", "_weights", "_passes")
         state = {k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")}
-        return state | {"_scratch": {}, "_faces": [], "_failed_faces": []}
+        return state | {"_scratch": {}, "_places": None, "_faces": [], "_failed_faces": []}
 
     # --- one step ----------------------------------------------------------------------------------------------
 
@@ -215,6 +217,7 @@ class Wrapper(Optimizer):
         self.last_step_skipped = False
         try:
             self._update(closures, before.copies)
+            self._places = None
             return passes.loss
         except BaseException as error:
             uninterrupted(before.restore)
@@ -273,11 +276,11 @@ class Wrapper(Optimizer):
     def _like(self, name: str, tensors: list[Tensor]) -> list[Tensor]:
         """Return tensors to write to, of the same shapes, kept from step to step under a name."""
         held = self._scratch.setdefault(name, {})
-        for t in tensors:
-            kept = held.get(t)
-            if kept is None or (kept.shape, kept.dtype, kept.device) != (t.shape, t.dtype, t.device):
-                held[t] = torch.empty_like(t, requires_grad=False)
-        return [held[t] for t in tensors]
+        kept = [held.get(t) for t in tensors]
+        for i, (t, k) in enumerate(zip(tensors, kept, strict=True)):
+            if k is None or k.shape != t.shape or k.dtype is not t.dtype or k.device != t.device:
+                kept[i] = held[t] = torch.empty_like(t, requires_grad=False)
+        return kept  # type: ignore[return-value]
 
     def _gradient(self, closure: Closure, *, perturbed: bool, local: bool = False) -> Any:
         """Leave the gradient at the weights that the model holds in ``.grad``; return the loss."""

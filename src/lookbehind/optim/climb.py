@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 from lookbehind.optim._arguments import choice, count, nonnegative
 from lookbehind.optim._passes import Closure
 from lookbehind.optim._processes import average_
-from lookbehind.optim._tensors import add_, as_real, copy_
+from lookbehind.optim._tensors import add_, add_unit_, as_real, copy_
 from lookbehind.optim._wrapper import Wrapper, steps_by_closure
-from lookbehind.optim.perturbation import Perturbation, perturbation_of
+from lookbehind.optim.perturbation import Perturbation, direction, perturbation_of
 
 
 class Climber(Wrapper):
@@ -87,9 +87,13 @@ class Climber(Wrapper):
         weights = as_real([p for _, part in parts for p in part])
         if not weights:
             return
-        epsilon = self.perturbation(weights, as_real([p.grad for _, part in parts for p in part]))
+        gradients = as_real([p.grad for _, part in parts for p in part])
+        epsilon, length = direction(self.perturbation, weights, gradients)
         start = 0
         for radius, part in parts:
             end = start + len(part)
-            add_(weights[start:end], epsilon[start:end], radius)
+            if length is None:
+                add_(weights[start:end], epsilon[start:end], radius)
+            else:
+                add_unit_(weights[start:end], epsilon[start:end], length, radius)
             start = end

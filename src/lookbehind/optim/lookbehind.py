@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lookbehind.optim._arguments import fraction
+from lookbehind.optim._memory import Places
 from lookbehind.optim._passes import Closure
-from lookbehind.optim._tensors import add_, clones, copy_, dots, lerp_from_
+from lookbehind.optim._tensors import add_, copy_, dots, lerp_
 from lookbehind.optim.climb import Climber
 from lookbehind.optim.interpolation import aligned_alpha
 from lookbehind.optim.perturbation import Perturbation
@@ -116,31 +117,30 @@ class Lookbehind(Climber):
         weights = self._weights  # the model holds φ' while closures run, and φ_{t,i} while the base steps
         fast = self._like("fast", weights)
         first = self._like("first", weights) if self.adaptive else []
-        for i in self._climb(closures):  # lines 5-8: φ'_{t,i} and ∇L(φ'_{t,i})
-            perturbed = clones(weights) if i < self.k else []  # the climb ends at φ'_{t,k}
-            copy_(weights, slow if i == 1 else fast)  # φ_{t,0} = φ_{t-1}
-            self.base.step()  # line 8: φ_{t,i} ← φ_{t,i-1} − η ∇L(φ'_{t,i})
-            if i == 1 and self.adaptive:
-                copy_(first, weights)  # φ_{t,1}
-            if i < self.k:
-                copy_(fast, weights)
-                copy_(weights, perturbed)
-            del perturbed  # the next ascent needs the room
+        self._places = Places(weights)
+        copy_(fast, slow)  # line 2: φ_{t,0} ← φ_{t-1}
+        for i in self._climb(closures):  # lines 5-7: φ'_{t,i} and ∇L(φ'_{t,i})
+            with self._places.at(fast):
+                self.base.step()  # line 8: φ_{t,i} ← φ_{t,i-1} − η ∇L(φ'_{t,i})
+            if i == 1:
+                copy_(first, fast)  # φ_{t,1}, for an adaptive α
+        alphas = self._alphas(slow, first, fast) if self.adaptive else []
+        copy_(weights, slow)
         if self.adaptive:
-            lerp_from_(weights, slow, self._alphas(slow, first, fast))  # line 10: φ_t ← φ_{t-1} + α (φ_{t,k} − φ_{t-1})
+            lerp_(weights, fast, alphas)  # line 10: φ_t ← φ_{t-1} + α (φ_{t,k} − φ_{t-1})
         else:
             start = 0
             for group, part in self._parts:
                 end = start + len(part)
-                lerp_from_(part, slow[start:end], float(group[self.group_key("alpha")]))
+                lerp_(part, fast[start:end], float(group[self.group_key("alpha")]))
                 start = end
 
-    def _alphas(self, slow: list[Tensor], first: list[Tensor], spare: list[Tensor]) -> list[Tensor]:
-        """Return α* for each tensor. φ_{t,1} is no longer needed and becomes d_1; d_k goes into spare tensors."""
+    def _alphas(self, slow: list[Tensor], first: list[Tensor], fast: list[Tensor]) -> list[Tensor]:
+        """Return α* for each tensor. φ_{t,1} and φ'_{t,k} are no longer needed: d_1 and d_k take their room."""
         if not slow:
             return []
-        d_1, d_k = first, spare
-        copy_(d_k, self._weights)  # φ_{t,k}
+        d_1, d_k = first, self._weights
+        copy_(d_k, fast)  # φ_{t,k}
         add_(d_1, slow, -1.0)
         add_(d_k, slow, -1.0)
         sums = [dots(d_1, d_k), dots(d_1, d_1), dots(d_k, d_k)]

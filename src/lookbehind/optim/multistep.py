@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from lookbehind.optim._arguments import choice
 from lookbehind.optim._passes import Closure
-from lookbehind.optim._tensors import add_, copy_
+from lookbehind.optim._tensors import add_, copy_, divide_
 from lookbehind.optim.climb import Climber
 from lookbehind.optim.perturbation import Perturbation
 
@@ -80,7 +80,7 @@ class MultistepSAM(Climber):
         )
 
     def _update(self, closures: Sequence[Closure], slow: list[Tensor]) -> None:
-        mean = _Mean(self._like("total", self._weights)) if self.gather == "mean" else None
+        mean = _Mean(self._like("total", self._weights)) if self.gather == "mean" and self.k > 1 else None
         for i in self._climb(closures, descents="last" if mean is None else "each"):
             if mean is not None and i < self.k:
                 mean.add(self._weights)
@@ -98,17 +98,18 @@ class _Mean:
         self.begun = [False] * len(total)
 
     def add(self, weights: list[Tensor]) -> None:
-        held = [j for j, p in enumerate(weights) if p.grad is not None]
+        held = [(j, p.grad) for j, p in enumerate(weights) if p.grad is not None]
         for put, begun in ((add_, True), (copy_, False)):
-            part = [j for j in held if self.begun[j] is begun]
-            put([self.total[j] for j in part], [weights[j].grad for j in part])  # type: ignore[misc]
-        for j in held:
+            part = [(self.total[j], grad) for j, grad in held if self.begun[j] is begun]
+            put([total for total, _ in part], [grad for _, grad in part])
+        for j, _ in held:
             self.begun[j] = True
 
     def put(self, weights: list[Tensor], k: int) -> None:
         """Leave in ``.grad``, where the last gradient is, the mean of all."""
-        for p, total, begun in zip(weights, self.total, self.begun, strict=True):
-            if begun:
-                p.grad = total.clone() if p.grad is None else p.grad.add_(total)
-            if p.grad is not None:
-                p.grad.div_(k)
+        begun = [(p, total) for p, total, begun in zip(weights, self.total, self.begun, strict=True) if begun]
+        missed = [(p, total) for p, total in begun if p.grad is None]
+        add_([p.grad for p, _ in begun if p.grad is not None], [total for p, total in begun if p.grad is not None])
+        for p, total in missed:
+            p.grad = total.clone()
+        divide_([p.grad for p in weights if p.grad is not None], k)

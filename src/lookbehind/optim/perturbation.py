@@ -46,7 +46,19 @@ class Perturbation(Protocol):
         ...
 
 
-class Euclidean:
+class Directed:
+    """A rule whose ε is a direction divided by a length, so that both can be added to the weights at once."""
+
+    def direction(self, weights: list[Tensor], gradients: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Return the direction and the length."""
+        raise NotImplementedError
+
+    def __call__(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """Return direction / length."""
+        return unit(*self.direction(weights, gradients))
+
+
+class Euclidean(Directed):
     """SAM's rule: ε = ρ g / ‖g‖₂ (eq. 3), the norm taken over all parameters of the optimizer.
 
     A zero gradient gives a zero perturbation. With it goes ρ = 0.05 (CIFAR-10, ImageNet) or 0.1 (CIFAR-100), in units
@@ -59,15 +71,15 @@ class Euclidean:
 
     """
 
-    def __call__(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """Return g / ‖g‖₂."""
-        return unit(gradients, norm(gradients))
+    def direction(self, weights: list[Tensor], gradients: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Return g and ‖g‖₂."""
+        return gradients, norm(gradients)
 
     def __repr__(self) -> str:
         return "Euclidean()"
 
 
-class Adaptive:
+class Adaptive(Directed):
     """ASAM's rule: ε = ρ T² g / ‖T g‖₂ with T = |w| + η (eq. 4 is η = 0; Kwon et al., 2021).
 
     ρ is relative to the size of the weights, so it is about ten times SAM's. Which tensors T scales changes which ρ
@@ -103,14 +115,14 @@ class Adaptive:
                     "named_parameters has no name that contains 'weight'; leave it out to scale all tensors"
                 )
 
-    def __call__(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """Return T² g / ‖T g‖₂."""
+    def direction(self, weights: list[Tensor], gradients: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Return T² g and ‖T g‖₂."""
         t = self.scale(weights)
         t_g = list(torch._foreach_mul(t, gradients))
         length = norm(t_g)
         torch._foreach_mul_(t_g, t)
         del t  # so that no more than two copies live at a time
-        return unit(t_g, length)
+        return t_g, length
 
     def scale(self, weights: list[Tensor]) -> list[Tensor]:
         """Return T: the neighbourhood is ‖T⁻¹ ε‖₂ ≤ ρ."""
@@ -139,3 +151,11 @@ def perturbation_of(rule: str | Perturbation) -> Perturbation:
             "Adaptive(eta=0.01)"
         )
     return rule
+
+
+def direction(rule: Perturbation, weights: list[Tensor], gradients: list[Tensor]) -> tuple[list[Tensor], Tensor | None]:
+    """Return ε for ρ = 1, or a direction and the length to divide it by if the rule tells them apart."""
+    # Of a class that overrides the call of a rule, the call is meant.
+    if isinstance(rule, Directed) and type(rule).__call__ is Directed.__call__:
+        return rule.direction(weights, gradients)
+    return rule(weights, gradients), None
