@@ -59,17 +59,17 @@ COSTS = {
     "Lookbehind": Cost(
         lambda base, k: Lookbehind(base, k=k), lambda k: k + 1, lambda k, n, a: 4 + a * k, lambda k, e: e * k
     ),
-    # φ_{t,1}, φ_{t,k} kept; d_1, d_k; three dot products of a product, n sums and a stack, each summed up; 10 for α*.
+    # φ_{t,1}, φ_{t,k} kept; d_1, d_k; three dot products of a product, n sums and a stack, each summed up; 9 for α*.
     "Lookbehind, adaptive": Cost(
         lambda base, k: Lookbehind(base, k=k, alpha="adaptive"),
         lambda k: k + 1,
-        lambda k, n, a: 4 + a * k + 2 + 2 + 3 * (1 + n + 1 + 1) + 10,
+        lambda k, n, a: 4 + a * k + 2 + 2 + 3 * (1 + n + 1 + 1) + 9,
         lambda k, e: e * k + 3,
     ),
     "Lookbehind, adaptive per tensor": Cost(
         lambda base, k: Lookbehind(base, k=k, alpha="adaptive_per_tensor"),
         lambda k: k + 1,
-        lambda k, n, a: 4 + a * k + 2 + 2 + 3 * (1 + n + 1) + 10,
+        lambda k, n, a: 4 + a * k + 2 + 2 + 3 * (1 + n + 1) + 9,
         lambda k, e: e * k + 3,
     ),
     # Of the step that ends a cycle: a copy of φ in case something fails, and α; a cycle of one step also begins there.

@@ -98,9 +98,12 @@ def norm(tensors: list[Tensor]) -> Tensor:
 
 def dots(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     """⟨aⱼ, bⱼ⟩ of each pair, in float32 or wider, on the device of the first."""
-    wider = ([t.to(wide(t.dtype)) for t in as_real(tensors)] for tensors in (a, b))
+    wider = ([t if t.dtype.itemsize >= 4 else t.to(torch.float32) for t in as_real(tensors)] for tensors in (a, b))
     products = [product.sum() for product in torch._foreach_mul(*wider)]
-    return whole(torch.stack([p.to(products[0].device) for p in products]))
+    first = products[0]
+    if not alike(products, first):
+        products = [p.to(first.device) for p in products]
+    return whole(torch.stack(products))
 
 
 def unit(tensors: list[Tensor], length: Tensor) -> list[Tensor]:

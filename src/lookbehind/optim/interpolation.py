@@ -26,5 +26,5 @@ def aligned_alpha(dot: Tensor, square_1: Tensor, square_k: Tensor) -> Tensor:
 
     """
     length = square_1.sqrt() * square_k.sqrt()
-    cosine = torch.where(length == 0, 0.0, dot / length).clamp(-1.0, 1.0)
+    cosine = (dot / length).masked_fill(length == 0, 0.0).clamp(-1.0, 1.0)
     return (cosine + 1) / 2
