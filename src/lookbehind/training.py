@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lookbehind.optim._arguments import repeatable
-from lookbehind.optim._tensors import norm
+from lookbehind.optim._tensors import norms, together
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -192,7 +192,7 @@ class _Steps:
         self.model, self.optimizer, self.loss, self.gradients = model, optimizer, loss, gradients
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.losses: list[Tensor] = []
-        self.norms: list[Tensor] = []
+        self.norms: list[list[Tensor]] = []  # of each gradient
         self.alphas: list[Tensor] = []
         self.predicted: list[Tensor] = []  # class numbers
         self.targets: list[Tensor] = []
@@ -220,7 +220,7 @@ class _Steps:
 
     def _look(self, outputs: Tensor, targets: Tensor) -> None:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        self.norms.append(norm(gradients) if gradients else torch.zeros(()))
+        self.norms.append(norms(gradients) if gradients else [torch.zeros(())])
         if outputs.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point():
             self.predicted.append(outputs.argmax(1))
             self.targets.append(targets)
@@ -236,7 +236,7 @@ class _Steps:
         return Epoch(
             loss=self._over_processes(_mean(self.losses)),
             accuracy=None if accuracy is None else self._over_processes(accuracy),
-            gradient_norm=_mean(self.norms),
+            gradient_norm=_mean([together(norms) for norms in self.norms]),
             alpha=_mean(self.alphas) if self.alphas else None,
             lr=lr,
             gradients=self.gradients,

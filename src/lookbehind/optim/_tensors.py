@@ -82,18 +82,26 @@ def lerp_(targets: list[Tensor], ends: list[Tensor], weight: float | list[Tensor
         torch._foreach_lerp_(targets, as_real(ends), weights)
 
 
-def norm(tensors: list[Tensor]) -> Tensor:
-    """‖·‖₂ over all elements of all tensors, in float32 or wider: a 0-dim tensor on the device of the first."""
+def norms(tensors: list[Tensor]) -> list[Tensor]:
+    """‖·‖₂ of each tensor, in float32 or wider: 0-dim tensors on the device of the first."""
     first = tensors[0]
     if alike(tensors, first):
-        norms = list(torch._foreach_norm(tensors, 2, dtype=wide(first.dtype)))
-    else:
-        by_width = defaultdict(list)
-        for t in tensors:
-            by_width[wide(t.dtype)].append(t)
-        parts = [torch._foreach_norm(group, 2, dtype=dtype) for dtype, group in by_width.items()]
-        norms = [n.to(first.device) for part in parts for n in part]
+        return list(torch._foreach_norm(tensors, 2, dtype=wide(first.dtype)))
+    by_width = defaultdict(list)
+    for t in tensors:
+        by_width[wide(t.dtype)].append(t)
+    parts = [torch._foreach_norm(group, 2, dtype=dtype) for dtype, group in by_width.items()]
+    return [n.to(first.device) for part in parts for n in part]
+
+
+def together(norms: list[Tensor]) -> Tensor:
+    """‖·‖₂ over all elements of all tensors, from the norms of each."""
     return whole(torch.linalg.vector_norm(torch.stack(norms)))
+
+
+def norm(tensors: list[Tensor]) -> Tensor:
+    """‖·‖₂ over all elements of all tensors, in float32 or wider: a 0-dim tensor on the device of the first."""
+    return together(norms(tensors))
 
 
 def dots(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

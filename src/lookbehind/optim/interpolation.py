@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
@@ -21,6 +20,7 @@ def aligned_alpha(dot: Tensor, square_1: Tensor, square_k: Tensor) -> Tensor:
         α* in [0, 1], of the shape of ``dot``.
 
     Example:
+        >>> import torch
         >>> aligned_alpha(torch.tensor(1.0), torch.tensor(1.0), torch.tensor(4.0))
         tensor(0.7500)
 
