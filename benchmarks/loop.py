@@ -62,13 +62,13 @@ def measured(seconds: float) -> Iterator[Row]:
             tensors = list(minibatches)
             fit(model, optimizer, tensors, epochs=2)
             measuring = list(data.train.minibatches(125))
-            actions = {
-                "lab": timed(lambda m=model, o=optimizer, d=minibatches: fit(m, o, d, epochs=1)),
+            actions = {  # those that are compared, one after the other
                 "tensors": timed(lambda m=model, o=optimizer, d=tensors: fit(m, o, d, epochs=1)),
+                "lab": timed(lambda m=model, o=optimizer, d=minibatches: fit(m, o, d, epochs=1)),
                 "bare": timed(lambda m=model, o=optimizer, d=tensors: bare(m, o, d)),
                 "gradients": timed(lambda m=model, o=optimizer, d=tensors: bare(m, o, d, steps=False)),
             }
-            found = alternately(actions, seconds / 8, rounds=60)
+            found = alternately(actions, seconds / 8, rounds=200)
             sharpness = timed(lambda m=model, d=measuring: m_sharpness(m, nn.functional.cross_entropy, d, RADII))
             # Apart, since an epoch that comes after it would be slower than one that comes after an epoch.
             apart = alternately({"sharpness": sharpness, "bare": actions["bare"]}, seconds / 24)

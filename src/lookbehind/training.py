@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lookbehind.optim._arguments import repeatable
+from lookbehind.optim._arguments import pairs, repeatable
 from lookbehind.optim._tensors import norms, together
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -90,7 +89,7 @@ def fit(
         The ``History``, with gradient evaluations counted where they happen.
 
     Raises:
-        ValueError: if there is no minibatch, or they can be gone through only once.
+        ValueError: if there is no minibatch, one is no pair, or they can be gone through only once.
 
     Example:
         >>> import torch
@@ -110,7 +109,7 @@ def fit(
         model.train()
         steps = _Steps(model, optimizer, loss, history.gradients)
         together: list[tuple[Tensor, Tensor]] = []
-        for minibatch in minibatches:
+        for minibatch in pairs(minibatches):
             together.append(minibatch)
             if len(together) == minibatches_per_step:
                 steps.take(together)
@@ -264,8 +263,10 @@ def _finite(model: nn.Module) -> bool:
 @torch.no_grad()
 def _end_on_slow_weights(optimizer: Optimizer) -> None:
     """Leave a Lookahead's slow weights in the model; other optimizers leave there what is to be evaluated."""
+    if not hasattr(optimizer, "slow_weights"):
+        return
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    with getattr(optimizer, "slow_weights", nullcontext)():
+    with optimizer.slow_weights():
         slow = [p.detach().clone() for p in parameters]
     for p, value in zip(parameters, slow, strict=True):
         p.copy_(value)

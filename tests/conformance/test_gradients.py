@@ -130,6 +130,21 @@ def test_mean_gather_keeps_no_hold_on_a_gradient() -> None:
 
 
 @every_row
+def test_a_closure_without_backward_is_noticed(row: Row) -> None:
+    task = Task()
+    optimizer = row.make(torch.optim.SGD(task.net.parameters(), lr=0.1))
+    before = task.weights()
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        return task.loss(0)
+
+    with pytest.warns(UserWarning, match=r"no parameter has a gradient .* does the closure call loss.backward\(\)\?"):
+        optimizer.step(closure)
+    assert same(task.weights(), before)
+
+
+@every_row
 def test_shared_parameters_are_moved_once(row: Row) -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lookbehind import Adaptive
-from lookbehind.measure import m_sharpness
+from lookbehind.measure import hessian_trace, loss_slice, m_sharpness
 
 
 class Point(nn.Module):
@@ -156,6 +157,30 @@ def test_gradients_and_evaluations_are_as_stated() -> None:
     calls = 0
     m_sharpness(net, loss, minibatches, [0.1, 0.2], steps=4)
     assert calls == 3 * (1 + 2 * (3 + 4))
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        lambda net, loss, minibatches: m_sharpness(net, loss, minibatches, [0.1]),
+        lambda net, loss, minibatches: hessian_trace(net, loss, minibatches, draws=2),
+        lambda net, loss, minibatches: loss_slice(net, loss, minibatches, points=3),
+    ],
+    ids=["sharpness", "trace", "slice"],
+)
+def test_what_is_no_pair_or_no_number_is_named(measured) -> None:
+    net, minibatches = _net()
+    loss = nn.functional.cross_entropy
+    inputs, targets = next(iter(minibatches))
+    before = [p.clone() for p in net.parameters()]
+    for wrong, what in (((inputs, targets, targets), "tuple of 3"), ({"x": inputs}, "dict of 1"), (7, "int")):
+        with pytest.raises(ValueError, match=rf"minibatch 1 is a {what}; a pair \(inputs, targets\) is needed"):
+            measured(net, loss, [(inputs, targets), wrong])
+    with pytest.raises(ValueError, match=rf"loss returned a tensor of shape \({len(targets)},\); one number"):
+        measured(net, partial(loss, reduction="none"), minibatches)
+    with pytest.raises(TypeError, match=r"loss returned 0\.5; a tensor"):
+        measured(net, lambda outputs, targets: 0.5, minibatches)
+    assert all(torch.equal(p, b) for p, b in zip(net.parameters(), before, strict=True))
 
 
 def test_mistakes() -> None:

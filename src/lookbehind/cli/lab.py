@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from lookbehind.lab import Store
     from lookbehind.lab.parts import Part
+    from lookbehind.lab.progress import Watch
 
 Scale = Literal["smoke", "cpu", "paper"]
 Names = Annotated[tuple[str, ...], Positional]
@@ -167,7 +168,7 @@ def _run(
     try:
         # What is best decides what else is needed, such as controls at the chosen α and k.
         while wanted := [task for task in tasks_now(parts, kept) if task[0] not in failed and not kept.complete(*task)]:
-            with _Progress(console, wanted) as progress:
+            with _watch(console, wanted) as progress:
                 failed |= fill(wanted, kept, on_event=progress.hear, tensorboard=tensorboard)
     except OSError as error:
         raise _unusable(error, kept.root) from None
@@ -269,45 +270,17 @@ def _say(console: Console, sentence: str) -> None:
     console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
-class _Progress:
-    """A bar of gradient evaluations for all runs together, on a terminal; else a line now and then."""
+def _watch(console: Console, wanted: Sequence[tuple[Any, Any]]) -> Watch:
+    from lookbehind.lab.estimate import gradients
+    from lookbehind.lab.progress import Watch
 
-    def __init__(self, console: Console, wanted: Sequence[tuple[Any, Any]]) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    total = len(wanted)
+    if not console.is_terminal:
+        _say(console, f"{total} runs to do on {platform.processor() or platform.machine()}")
 
-        from lookbehind.lab.estimate import gradients
-
-        self.console, self.total = console, len(wanted)
-        self.gradients = {run: gradients(run) for run, _ in wanted}
-        self.seen: dict[Any, int] = {}
-        self.finished = self.said = 0
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
-        self.bar = self.progress.add_task("gradient evaluations", total=sum(self.gradients.values()))
-
-    def __enter__(self) -> _Progress:
-        if not self.console.is_terminal:
-            _say(self.console, f"{self.total} runs to do on {platform.processor() or platform.machine()}")
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def hear(self, event: Any) -> None:
-        """Take account of what happened to a run."""
-        if event.kind == "epoch":
-            self.seen[event.run] = event.gradients
-        else:
-            self.seen[event.run] = self.gradients.get(event.run, 0)
-        if event.kind in ("done", "failed"):
-            self.finished += 1
-        self.progress.update(
-            self.bar,
-            completed=sum(self.seen.values()),
-            description=f"{self.finished} of {self.total} runs; gradient evaluations",
-        )
+    def say(event: Any, ended: int) -> None:
         # A log wants to know, but not of each run of hundreds.
-        if not self.console.is_terminal and self.finished >= self.said + max(1, self.total // 20):
-            self.said = self.finished
-            _say(self.console, f"{self.finished} of {self.total} runs")
+        if ended % max(1, total // 20) == 0:
+            _say(console, f"{ended} of {total} runs")
+
+    return Watch(console, {run: gradients(run) for run, _ in wanted}, say=say)

@@ -4,7 +4,7 @@ from lookbehind.data.augmentation import CropAndFlip
 from lookbehind.data.digits import Digits, load_digits
 from lookbehind.data.errors import DataError
 from lookbehind.data.parts import Normalisation, Part, Shuffled
-from lookbehind.data.registry import DATASETS, Data, Dataset, default_root, fetch, load
+from lookbehind.data.registry import DATASETS, Data, Dataset, Source, default_root, fetch, load, read
 from lookbehind.data.selection import Selection
 from lookbehind.data.views import ResizedCrop
 
@@ -20,8 +20,10 @@ __all__ = [
     "ResizedCrop",
     "Selection",
     "Shuffled",
+    "Source",
     "default_root",
     "fetch",
     "load",
     "load_digits",
+    "read",
 ]

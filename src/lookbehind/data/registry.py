@@ -109,6 +109,113 @@ class Data:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set that has been read, for any number of selections from it.
+
+    Args:
+        dataset: its name in ``DATASETS``.
+        size: height and width of the images.
+        published: its images and labels, as published.
+
+    Example:
+        >>> import torch
+        >>> from lookbehind.data import load, read
+        >>> source = read("digits")
+        >>> parts = [source.choose(seed=seed, noise=0.4) for seed in range(5)]
+        >>> torch.equal(parts[3].train.labels, load("digits", seed=3, noise=0.4).train.labels)
+        True
+
+    """
+
+    dataset: str
+    size: int
+    published: Published
+
+    def choose(
+        self,
+        *,
+        seed: int = 0,
+        train: int | None = None,
+        validation: int | None = None,
+        test: int | None = None,
+        stratified: bool = False,
+        noise: float = 0.0,
+    ) -> Data:
+        """Choose training, validation and test images: the second half of ``load``.
+
+        Args:
+            seed: as for ``load``.
+            train: as for ``load``.
+            validation: as for ``load``.
+            test: as for ``load``.
+            stratified: as for ``load``.
+            noise: as for ``load``.
+
+        Returns:
+            A ``Data``, on the CPU.
+
+        Raises:
+            ValueError: if an argument is out of range.
+
+        """
+        checked_noise(noise)
+        source = self.published
+        generator = torch.Generator().manual_seed(seed)
+        trained, held_out, tested = chosen(
+            source.labels,
+            None if source.test is None else source.test[1],
+            train=train,
+            default=_entry(self.dataset).train,
+            validation=validation,
+            test=test,
+            stratified=stratified,
+            seed=seed,
+            generator=generator,
+        )
+        numbers = len(trained), len(held_out), len(tested)
+        selection = Selection(self.dataset, seed, *numbers, stratified, float(noise), self.size)
+        normalisation = source.normalisation or _measured(source.pixels[trained])
+        clean = source.labels[trained]
+        test_pixels, test_labels = source.test or (source.pixels, source.labels)
+        return Data(
+            selection=selection,
+            classes=source.classes,
+            channels=source.channels,
+            size=self.size,
+            normalisation=normalisation,
+            augmentation=source.pixels.augmentation,
+            train=Part(source.pixels[trained], redrawn(clean, noise, len(source.classes), generator), normalisation),
+            validation=Part(source.pixels[held_out], source.labels[held_out], normalisation),
+            test=Part(test_pixels[tested], test_labels[tested], normalisation),
+            clean_labels=clean,
+        )
+
+
+def read(dataset: str, root: str | Path | None = None, *, size: int | None = None, download: bool = True) -> Source:
+    """Find, download, check and read a data set: the first half of ``load``, to be done once for many seeds.
+
+    Args:
+        dataset: as for ``load``.
+        root: as for ``load``.
+        size: as for ``load``.
+        download: as for ``load``.
+
+    Returns:
+        A ``Source``, to ``choose`` from.
+
+    Raises:
+        ValueError: if there is no data set of this name or size.
+        DataError: as for ``load``.
+
+    """
+    entry = _entry(dataset)
+    size = entry.sizes[0] if size is None else size
+    if size not in entry.sizes:
+        raise ValueError(f"size is {size}; allowed for {entry.title} is {' or '.join(map(str, entry.sizes))}")
+    return Source(dataset, size, entry.read(fetch(dataset, root, download=download), size))
+
+
 def load(
     dataset: str,
     root: str | Path | None = None,
@@ -161,39 +268,8 @@ def load(
 
     """
     checked_noise(noise)
-    entry = _entry(dataset)
-    size = entry.sizes[0] if size is None else size
-    if size not in entry.sizes:
-        raise ValueError(f"size is {size}; allowed for {entry.title} is {' or '.join(map(str, entry.sizes))}")
-    source = entry.read(fetch(dataset, root, download=download), size)
-    generator = torch.Generator().manual_seed(seed)
-    trained, held_out, tested = chosen(
-        source.labels,
-        None if source.test is None else source.test[1],
-        train=train,
-        default=entry.train,
-        validation=validation,
-        test=test,
-        stratified=stratified,
-        seed=seed,
-        generator=generator,
-    )
-    numbers = len(trained), len(held_out), len(tested)
-    selection = Selection(dataset, seed, *numbers, stratified, float(noise), size)
-    normalisation = source.normalisation or _measured(source.pixels[trained])
-    clean = source.labels[trained]
-    test_pixels, test_labels = source.test or (source.pixels, source.labels)
-    return Data(
-        selection=selection,
-        classes=source.classes,
-        channels=source.channels,
-        size=size,
-        normalisation=normalisation,
-        augmentation=source.pixels.augmentation,
-        train=Part(source.pixels[trained], redrawn(clean, noise, len(source.classes), generator), normalisation),
-        validation=Part(source.pixels[held_out], source.labels[held_out], normalisation),
-        test=Part(test_pixels[tested], test_labels[tested], normalisation),
-        clean_labels=clean,
+    return read(dataset, root, size=size, download=download).choose(
+        seed=seed, train=train, validation=validation, test=test, stratified=stratified, noise=noise
     )
 
 

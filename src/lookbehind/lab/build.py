@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, MultiStepLR
 
-from lookbehind.data import Data, default_root, fetch, load
+from lookbehind.data import Data, Source, default_root, fetch, read
 from lookbehind.lab.run import Method, Run, Workload
 from lookbehind.models import build
 from lookbehind.optim import SAM, Adaptive, Euclidean, Lookahead, Lookbehind, MultistepSAM
@@ -81,9 +81,15 @@ def data_of(run: Run, device: str) -> Data:
 
 
 @lru_cache(maxsize=2)
-def loaded(dataset: str, root: Path, device: str, **settings: Any) -> Data:
+def loaded(dataset: str, root: Path, device: str, *, size: int | None = None, **settings: Any) -> Data:
     """Return images by the settings of ``lookbehind.data.load``. The last ones are kept, for runs that share them."""
-    return load(dataset, root, **settings).to(device)
+    return _source(dataset, root, size).choose(**settings).to(device)
+
+
+@lru_cache(maxsize=1)
+def _source(dataset: str, root: Path, size: int | None) -> Source:
+    """Read a data set, once for all seeds: the runs of a table go through them in turn."""
+    return read(dataset, root, size=size)
 
 
 @cache

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lookbehind.measure.sharpness import Loss
-from lookbehind.optim._arguments import choice, repeatable
+from lookbehind.optim._arguments import choice, mean_loss, pairs, repeatable
 from lookbehind.optim._rng import random_state, set_random_state
 from lookbehind.optim._tensors import add_, wide
 
@@ -83,8 +83,8 @@ class Objective:
         self._model.train(self._train)
         examples = self.minibatches = 0
         with self._same_random_numbers():
-            for inputs, targets in self._data:
-                part = of(self._loss(self._model(inputs), targets))
+            for inputs, targets in pairs(self._data):
+                part = of(mean_loss(self._loss(self._model(inputs), targets)))
                 add_(total, [t.detach() for t in part], len(targets))
                 examples += len(targets)
                 self.minibatches += 1

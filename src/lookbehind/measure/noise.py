@@ -12,7 +12,7 @@ from torch.optim.swa_utils import update_bn
 
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
-from lookbehind.optim._arguments import count, nonnegative, repeatable
+from lookbehind.optim._arguments import count, nonnegative, pairs, repeatable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,7 +123,7 @@ def noisy_accuracy(
 def check_minibatches(name: str, minibatches: Minibatches) -> None:
     """Refuse what would leave the second draw without data: its batch-norm statistics would be wrong, silently."""
     repeatable(name, minibatches)
-    if next(iter(minibatches), None) is None:
+    if next(pairs(minibatches), None) is None:
         raise ValueError(f"{name} is empty; at least one minibatch is needed")
 
 
@@ -131,5 +131,5 @@ def check_minibatches(name: str, minibatches: Minibatches) -> None:
 def accuracy(model: nn.Module, minibatches: Minibatches) -> float:
     """Return the accuracy in percent, in eval mode. The model's mode is left at eval."""
     model.eval()
-    pairs = [((model(inputs).argmax(1) == targets).sum(), len(targets)) for inputs, targets in minibatches]
-    return 100.0 * int(sum(right for right, _ in pairs)) / sum(number for _, number in pairs)
+    counts = [((model(inputs).argmax(1) == targets).sum(), len(targets)) for inputs, targets in minibatches]
+    return 100.0 * int(sum(right for right, _ in counts)) / sum(number for _, number in counts)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
 from lookbehind.optim import Adaptive, Euclidean, Perturbation
-from lookbehind.optim._arguments import count, nonnegative
+from lookbehind.optim._arguments import count, mean_loss, nonnegative, pairs
 from lookbehind.optim._tensors import copy_, norm, unit
 from lookbehind.optim.perturbation import perturbation_of
 
@@ -91,8 +91,8 @@ def m_sharpness(
         A ``Sharpness`` with one value for each radius.
 
     Raises:
-        ValueError: if there is no minibatch or no parameter that requires a gradient, a radius is negative, or several
-            steps are asked of a rule without a ball.
+        ValueError: if there is no minibatch or one is no pair, the loss is not one number, no parameter requires a
+            gradient, a radius is negative, or several steps are asked of a rule without a ball.
 
     Example:
         >>> import torch
@@ -114,7 +114,7 @@ def m_sharpness(
     m = 0
     with untouched(model):
         model.train(mode == "train")
-        for inputs, targets in track(minibatches, "sharpness"):
+        for inputs, targets in pairs(track(minibatches, "sharpness")):
             climb = _Climb(model, partial(_evaluate, model, loss, inputs, targets), rule)
             rises.append(climb.rises(radii, steps))
             losses.append(climb.loss)
@@ -134,7 +134,7 @@ def m_sharpness(
 
 
 def _evaluate(model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Tensor:
-    return loss(model(inputs), targets)
+    return mean_loss(loss(model(inputs), targets))
 
 
 class _Climb:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -61,12 +62,20 @@ class Passes:
             copy_(statistics, kept)
         if self.number == 0:
             self.loss = loss.detach() if isinstance(loss, Tensor) else loss
-        self.check(optimizer, local)
+        if not self.check(optimizer, local) and self.number == 0 and optimizer._weights:
+            warnings.warn(
+                f"no parameter has a gradient after the closure, so {type(optimizer).__name__} moves nothing; does the "
+                "closure call loss.backward()?",
+                stacklevel=2,
+            )
         self.number += 1
         return loss
 
-    def check(self, optimizer: Wrapper, local: bool = False) -> None:
+    def check(self, optimizer: Wrapper, local: bool = False) -> bool:
         """Unscale the gradients in ``.grad``, and see to those that are sparse or not finite.
+
+        Returns:
+            Whether there is any gradient.
 
         Raises:
             TypeError: if a gradient is sparse.
@@ -81,7 +90,7 @@ class Passes:
                     "gradients: build the layer with sparse=False, or give its parameters to another optimizer"
                 )
         if (self.scaler is None and optimizer.nonfinite == "propagate") or not held:
-            return
+            return bool(held)
         finite = [whole(p.grad.isfinite().all()) for p in held]
         bad = ~torch.stack([f.to(finite[0].device) for f in finite]).all()
         if local:
@@ -93,6 +102,7 @@ class Passes:
             raise NonfiniteGradientError(
                 f"the gradient is not finite in {names or 'another process'}; the weights are those of before the step"
             )
+        return True
 
     def _unscale(self, face: Face, held: list[Tensor], bad: Tensor) -> None:
         # GradScaler unscales an optimizer once between two updates, so it is shown a new face for each pass. If another
