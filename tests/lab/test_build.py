@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from lookbehind.lab import Method, Run, Store, Workload, execute
+from lookbehind.data import DATASETS, load
+from lookbehind.data.published import Published
+from lookbehind.lab import Method, Run, Store, Workload, build, execute
 from lookbehind.lab.build import data_of, segments, trainer_of
 from lookbehind.lab.estimate import gradients
 from lookbehind.optim import SAM, Adaptive, Euclidean, Lookahead, Lookbehind, MultistepSAM
@@ -55,6 +59,30 @@ def test_a_run_switches_minibatches_and_its_cost_is_known(tmp_path) -> None:
     assert gradients(run) == execute(run, Store(tmp_path)).gradients == 4 * 2 * 2
     with pytest.raises(ValueError, match="only lookbehind can switch"):
         Method(kind="sam", switching=True, **SAM_)
+
+
+def test_runs_of_many_seeds_read_their_data_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = DATASETS["digits"].read
+    reads: list[int] = []
+
+    def counted(folder: Path, size: int) -> Published:
+        reads.append(size)
+        return read(folder, size)
+
+    monkeypatch.setitem(DATASETS, "digits", replace(DATASETS["digits"], read=counted))
+    build.loaded.cache_clear()
+    build._source.cache_clear()
+    runs = [
+        Run(workload=TINY.model_copy(update={"noise": 0.5}), method=Method(kind="base"), seed=seed) for seed in range(5)
+    ]
+    found = [data_of(run, "cpu") for run in runs]
+    assert reads == [8]
+    for seed, data in enumerate(found):
+        alone = load("digits", seed=seed, train=40, validation=10, test=10, noise=0.5)
+        assert data.selection == alone.selection
+        for part in ("train", "validation", "test"):
+            for one, other in zip(getattr(data, part).tensors(), getattr(alone, part).tensors(), strict=True):
+                assert torch.equal(one, other)
 
 
 def test_settings_arrive_where_they_belong() -> None:
