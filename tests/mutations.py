@@ -75,7 +75,7 @@ MUTATIONS = [
     mutation("rho taken from the first group for all", "climb.py", "parts = [(group[rho],", "parts = [(self.param_groups[0][rho],"),
     mutation("alpha swapped with 1 - alpha in Lookbehind", "lookbehind.py", 'float(group[self.group_key("alpha")])', '1.0 - float(group[self.group_key("alpha")])'),
     mutation("alpha swapped with 1 - alpha in Lookahead", "lookahead.py", '1.0 - group[self.group_key("alpha")]', 'group[self.group_key("alpha")]'),
-    mutation("base steps at the perturbed weights", "lookbehind.py", "            with self._places.at(fast):\n", "            if True:\n"),
+    mutation("base steps at the perturbed weights", "lookbehind.py", "            with self._places.changed():\n", "            if True:\n"),
     mutation("adaptive alpha from the last fast step instead of the first", "lookbehind.py", "            if i == 1:\n", "            if True:\n"),
     mutation("one adaptive alpha for each tensor where one is asked for", "lookbehind.py", 'if self.adaptive == "adaptive":\n            sums', 'if False:\n            sums'),
     mutation("adaptive alpha without the half", "interpolation.py", "(cosine + 1) / 2", "cosine"),

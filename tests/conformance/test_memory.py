@@ -91,7 +91,7 @@ def test_only_memory_of_its_own_is_left() -> None:
     weights: list[Tensor] = [plain, half, kind]
     others = [torch.ones_like(w, requires_grad=False) for w in weights]
     where, there = places(weights), places(others)
-    with torch.no_grad(), Places(weights).at(others):
+    with torch.no_grad(), Places(weights, others).changed():
         assert places(weights) == [there[0], *where[1:]]
         assert [w.sum().item() for w in weights] == [2, 3, 2]
         for w in weights:
@@ -108,18 +108,18 @@ def test_after_a_failure_weights_are_where_they_were(at: int) -> None:
     optimizer = Lookbehind(SGD(parameters, lr=0.1), k=2)
     optimizer.step(task.closure())
     where, before, count = places(parameters), task.weights(), 0
-    original = Places.at
+    original = Places.changed
 
-    def interrupted(self: Places, others: list[Tensor]) -> Any:
+    def interrupted(self: Places) -> Any:
         nonlocal count
         count += 1
         if count == at:
-            self.weights[0].data = others[0]  # one is away, and Ctrl-C arrives before the others are
+            self.moved[0][0].data = self.moved[0][2]  # one is away, and Ctrl-C arrives before the others are
             raise KeyboardInterrupt
-        return original(self, others)
+        return original(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Places, "at", interrupted)
+        patch.setattr(Places, "changed", interrupted)
         with pytest.raises(KeyboardInterrupt):
             optimizer.step(task.closure(1))
     assert places(parameters) == where

@@ -117,10 +117,10 @@ class Lookbehind(Climber):
         weights = self._weights  # the model holds φ' while closures run, and φ_{t,i} while the base steps
         fast = self._like("fast", weights)
         first = self._like("first", weights) if self.adaptive else []
-        self._places = Places(weights)
+        self._places = Places(weights, fast)
         copy_(fast, slow)  # line 2: φ_{t,0} ← φ_{t-1}
         for i in self._climb(closures):  # lines 5-7: φ'_{t,i} and ∇L(φ'_{t,i})
-            with self._places.at(fast):
+            with self._places.changed():
                 self.base.step()  # line 8: φ_{t,i} ← φ_{t,i-1} − η ∇L(φ'_{t,i})
             if i == 1:
                 copy_(first, fast)  # φ_{t,1}, for an adaptive α
