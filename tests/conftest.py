@@ -18,11 +18,17 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of processes started here: other numbers 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture
+def on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let steps do what they do with weights on another device than the CPU."""
+    monkeypatch.setattr(_tensors, "on_host", lambda t: False)
+
+
 @pytest.fixture(params=["cpu", "elsewhere"])
-def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether a step does what it does with weights on another device than the CPU; both are tried."""
+def elsewhere(request: pytest.FixtureRequest) -> bool:
+    """Whether steps do what they do with weights on another device than the CPU; both are tried."""
     if request.param == "elsewhere":
-        monkeypatch.setattr(_tensors, "on_host", lambda t: False)
+        request.getfixturevalue("on_a_device")
     return bool(request.param == "elsewhere")
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from lookbehind import SAM, Lookahead, Lookbehind, MultistepSAM
 from lookbehind.measure import alpha_trace
-from lookbehind.optim import _tensors
 from lookbehind.training import Epoch, History, fit, train
 
 IMAGES = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
@@ -202,9 +201,9 @@ def test_a_diverged_run_does_not_go_on() -> None:
     assert fit(model, sgd(model), MINIBATCHES, epochs=5, history=History(diverged=True)).epochs == []
 
 
+@pytest.mark.usefixtures("on_a_device")
 def test_no_step_waits_for_the_device(monkeypatch) -> None:
     """On a GPU each of these would. Numbers are fetched when the epoch is over."""
-    monkeypatch.setattr(_tensors, "on_host", lambda t: False)
     waits: list[str] = []
     for name in ("item", "__float__", "__bool__", "__int__", "tolist"):
         original = getattr(Tensor, name)

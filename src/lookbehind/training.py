@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lookbehind.optim._arguments import pairs, repeatable
-from lookbehind.optim._tensors import norms, together
+from lookbehind.optim._tensors import joint, norms
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -191,7 +191,7 @@ class _Steps:
         self.model, self.optimizer, self.loss, self.gradients = model, optimizer, loss, gradients
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.losses: list[Tensor] = []
-        self.norms: list[list[Tensor]] = []  # of each gradient
+        self.norms: list[list[Tensor]] = []  # of each step's gradients
         self.alphas: list[Tensor] = []
         self.predicted: list[Tensor] = []  # class numbers
         self.targets: list[Tensor] = []
@@ -235,7 +235,7 @@ class _Steps:
         return Epoch(
             loss=self._over_processes(_mean(self.losses)),
             accuracy=None if accuracy is None else self._over_processes(accuracy),
-            gradient_norm=_mean([together(norms) for norms in self.norms]),
+            gradient_norm=_mean([joint(each) for each in self.norms]),
             alpha=_mean(self.alphas) if self.alphas else None,
             lr=lr,
             gradients=self.gradients,

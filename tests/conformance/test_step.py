@@ -171,8 +171,8 @@ def test_slow_weights_in_a_checkpoint_follow_the_model() -> None:
 
 
 @every_row
-def test_no_host_synchronisation(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_tensors, "on_host", lambda t: False)  # as for weights on a device
+@pytest.mark.usefixtures("on_a_device")
+def test_no_host_synchronisation(row: Row) -> None:
     task = Task()
     optimizer = row.make(sgd(task, momentum=0.9))
     for i in range(4):

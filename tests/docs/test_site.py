@@ -108,8 +108,8 @@ def test_what_the_pages_import_is_in_the_reference(site: Site) -> None:
 @pytest.mark.parametrize(
     ("page", "shown"),
     [
-        ("sam", [sam.SAM._update, perturbation.Euclidean.__call__]),
-        ("asam", [perturbation.Adaptive.__call__]),
+        ("sam", [sam.SAM._update, perturbation.Euclidean.direction, perturbation.Euclidean.__call__]),
+        ("asam", [perturbation.Adaptive.direction, perturbation.Adaptive.__call__]),
         ("multistep-sam", [multistep.MultistepSAM._update]),
         ("lookahead", [lookahead.Lookahead._update]),
         ("lookbehind", [lookbehind.Lookbehind._update, climb.Climber._climb]),

@@ -7,7 +7,6 @@ import torch
 
 from lookbehind import SAM, Lookbehind
 from lookbehind.measure import alpha_trace
-from lookbehind.optim import _tensors
 from tests.conformance.rows import Synchronisations, Task
 
 
@@ -47,8 +46,8 @@ def test_alpha_star_against_the_angle_of_the_displacements() -> None:
     assert min(recording.result().means) < 0.999
 
 
-def test_no_synchronisation_and_skipped_steps_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_tensors, "on_host", lambda t: False)
+@pytest.mark.usefixtures("on_a_device")
+def test_no_synchronisation_and_skipped_steps_left_out() -> None:
     task = Task()
     optimizer = Lookbehind(torch.optim.SGD(task.net.parameters(), lr=0.1), alpha="adaptive")
     with alpha_trace(optimizer) as recording:

@@ -43,8 +43,9 @@ def compare(runs: Sequence[Run], folder: Path, console: Console, device: str = "
     rows = {run.trained: run for run in runs}
 
     def say(event: Event, ended: int) -> None:
-        row = rows[event.run]
-        _say(console, f"{ended}/{len(rows)} {METHODS[row.method].label}, {row.labels}, seed {row.seed}")
+        if event.kind == "done":
+            row = rows[event.run]
+            _say(console, f"{ended}/{len(rows)} {METHODS[row.method].label}, {row.labels}, seed {row.seed}")
 
     spent = {trained: run.gradients for trained, run in rows.items()}
     with Watch(console, spent, done=[run.trained for run in done], say=say) as watch:

@@ -60,11 +60,12 @@ def on_host(tensor: Tensor) -> bool:
 
 def add_unit_(targets: list[Tensor], terms: list[Tensor], length: Tensor, factor: float) -> None:
     """Targets ← targets + factor · terms / length, rounded as ``add_(targets, unit(terms, length), factor)`` is."""
-    targets, terms, dtype = shard(targets), shard(terms), length.dtype
-    if on_host(length) and all(t.is_cpu and t.dtype is dtype for t in targets + terms):
+    targets, terms = shard(targets), shard(terms)
+    if on_host(length) and alike(targets + terms, length):
         # One kernel, which rounds terms / length before it adds, as the two would.
-        scale = 1.0 / max(length.item(), torch.finfo(dtype).tiny)
-        torch._foreach_addcmul_(targets, terms, [torch.scalar_tensor(factor, dtype=dtype)] * len(terms), value=scale)
+        scale = 1.0 / max(length.item(), torch.finfo(length.dtype).tiny)
+        factors = [torch.scalar_tensor(factor, dtype=length.dtype)] * len(terms)
+        torch._foreach_addcmul_(targets, terms, factors, value=scale)
     else:
         add_(targets, unit(terms, length), factor)
 
@@ -94,19 +95,19 @@ def norms(tensors: list[Tensor]) -> list[Tensor]:
     return [n.to(first.device) for part in parts for n in part]
 
 
-def together(norms: list[Tensor]) -> Tensor:
+def joint(norms: list[Tensor]) -> Tensor:
     """‖·‖₂ over all elements of all tensors, from the norms of each."""
     return whole(torch.linalg.vector_norm(torch.stack(norms)))
 
 
 def norm(tensors: list[Tensor]) -> Tensor:
     """‖·‖₂ over all elements of all tensors, in float32 or wider: a 0-dim tensor on the device of the first."""
-    return together(norms(tensors))
+    return joint(norms(tensors))
 
 
 def dots(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     """⟨aⱼ, bⱼ⟩ of each pair, in float32 or wider, on the device of the first."""
-    wider = ([t if t.dtype.itemsize >= 4 else t.to(torch.float32) for t in as_real(tensors)] for tensors in (a, b))
+    wider = ([t if t.dtype is wide(t.dtype) else t.to(wide(t.dtype)) for t in as_real(ts)] for ts in (a, b))
     products = [product.sum() for product in torch._foreach_mul(*wider)]
     first = products[0]
     if not alike(products, first):

@@ -108,8 +108,9 @@ class _Mean:
     def put(self, weights: list[Tensor], k: int) -> None:
         """Leave in ``.grad``, where the last gradient is, the mean of all."""
         begun = [(p, total) for p, total, begun in zip(weights, self.total, self.begun, strict=True) if begun]
-        missed = [(p, total) for p, total in begun if p.grad is None]
-        add_([p.grad for p, _ in begun if p.grad is not None], [total for p, total in begun if p.grad is not None])
-        for p, total in missed:
-            p.grad = total.clone()
+        held = [(p.grad, total) for p, total in begun if p.grad is not None]
+        add_([grad for grad, _ in held], [total for _, total in held])
+        for p, total in begun:
+            if p.grad is None:
+                p.grad = total.clone()
         divide_([p.grad for p in weights if p.grad is not None], k)

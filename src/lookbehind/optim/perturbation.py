@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
@@ -46,12 +47,12 @@ class Perturbation(Protocol):
         ...
 
 
-class Directed:
+class Directed(ABC):
     """A rule whose ε is a direction divided by a length, so that both can be added to the weights at once."""
 
+    @abstractmethod
     def direction(self, weights: list[Tensor], gradients: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Return the direction and the length."""
-        raise NotImplementedError
 
     def __call__(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         """Return direction / length."""
