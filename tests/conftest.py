@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from lookbehind.optim import _tensors
+from lookbehind import _tensors
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes started here: other numbers of threads round otherwise

@@ -129,7 +129,7 @@ MUTATIONS = [
 
 def place(name: str) -> Path:
     """Return the file that a mutation names."""
-    return PACKAGE / (name if "/" in name else f"optim/{name}")
+    return PACKAGE / (name if "/" in name or (ROOT / PACKAGE / name).exists() else f"optim/{name}")
 
 
 def run(mutant: Mutation) -> tuple[list[str], str]:

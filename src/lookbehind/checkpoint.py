@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lookbehind._whole import replacing
+from lookbehind._atomic import atomic_write
 
 
 class CheckpointError(ValueError):
@@ -36,7 +36,7 @@ def save(path: str | Path, state: dict[str, Any]) -> None:
         3
 
     """
-    with replacing(Path(path)) as file:
+    with atomic_write(Path(path)) as file:
         torch.save(state, file)
 
 

@@ -15,8 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lookbehind.optim._arguments import pairs, repeatable
-from lookbehind.optim._tensors import joint, norms
+from lookbehind._checks import pairs, repeatable
+from lookbehind._tensors import norms, total_norm
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -235,7 +235,7 @@ class _Steps:
         return Epoch(
             loss=self._over_processes(_mean(self.losses)),
             accuracy=None if accuracy is None else self._over_processes(accuracy),
-            gradient_norm=_mean([joint(each) for each in self.norms]),
+            gradient_norm=_mean([total_norm(each) for each in self.norms]),
             alpha=_mean(self.alphas) if self.alphas else None,
             lr=lr,
             gradients=self.gradients,

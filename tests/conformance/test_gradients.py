@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lookbehind import SAM, Adaptive, Lookbehind, MultistepSAM
+from lookbehind.optim import norm
 from tests.conformance.rows import Row, Task, every_row, same
 
 
@@ -276,10 +279,10 @@ def test_weight_only_asam_knows_complex_parameters() -> None:
     with torch.no_grad():
         views = [torch.view_as_real(z), torch.view_as_real(b)]
         ones = [torch.ones(1, 2), torch.ones(1, 2)]
-        scaled, unscaled = rule(views, ones)
-    length = (3**2 + 4**2 + 1 + 1) ** 0.5
-    torch.testing.assert_close(scaled, torch.tensor([[9.0, 16.0]]) / length)
-    torch.testing.assert_close(unscaled, torch.ones(1, 2) / length)
+        (scaled, unscaled), length = rule(views, ones, {})
+    torch.testing.assert_close(length.item(), (3**2 + 4**2 + 1 + 1) ** 0.5)
+    torch.testing.assert_close(scaled, torch.tensor([[9.0, 16.0]]))
+    torch.testing.assert_close(unscaled, torch.ones(1, 2))
 
 
 @every_row
@@ -301,9 +304,9 @@ def test_sparse_gradients_give_a_clear_error(row: Row) -> None:
 
 def test_a_rule_of_the_user_s_own() -> None:
     class Sign:
-        def __call__(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-            n = sum(g.numel() for g in gradients)
-            return [g.sign() / n**0.5 for g in gradients]
+        def __call__(self, weights: list[Tensor], gradients: list[Tensor], state: Any) -> tuple[list[Tensor], Tensor]:
+            direction = [g.sign() for g in gradients]
+            return direction, norm(direction)
 
     task = Task()
     optimizer = Lookbehind(torch.optim.SGD(task.net.parameters(), lr=0.1), rho=0.2, k=1, perturbation=Sign())

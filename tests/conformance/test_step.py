@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from lookbehind import SAM, Euclidean, Lookahead, Lookbehind, MultistepSAM
-from lookbehind.optim import _tensors
+from lookbehind import SAM, Euclidean, Lookahead, Lookbehind, MultistepSAM, _tensors
 from tests.conformance.rows import Row, Synchronisations, Task, every_base, every_row, same
 
 
@@ -197,8 +197,9 @@ def test_weights_on_a_device_move_as_on_the_cpu(row: Row, dtype: torch.dtype, mo
 
 def test_a_rule_that_overrides_the_call_of_another_is_called() -> None:
     class Twice(Euclidean):
-        def __call__(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-            return [2 * e for e in super().__call__(weights, gradients)]
+        def __call__(self, weights: list[Tensor], gradients: list[Tensor], state: Any) -> tuple[list[Tensor], Tensor]:
+            direction, length = super().__call__(weights, gradients, state)
+            return [2 * d for d in direction], length
 
     a, b = Task(), Task()
     SAM(sgd(a), rho=0.1, perturbation=Twice()).step(a.closure())

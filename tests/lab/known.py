@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lookbehind.lab.cell import Candidate
+from lookbehind.lab.method import Method
 from lookbehind.lab.result import Record, Result
-from lookbehind.lab.run import Measurement, Method, Run, Workload
+from lookbehind.lab.run import Measurement, Run, Workload
 
 DIGITS = Workload(dataset="digits", model="convnet", epochs=4)
 SGD = Method(kind="base")

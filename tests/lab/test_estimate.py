@@ -8,8 +8,9 @@ from lookbehind.data import load
 from lookbehind.lab.budget import longer
 from lookbehind.lab.cell import Cell, Derived
 from lookbehind.lab.estimate import Device, estimate, gradients, seconds
+from lookbehind.lab.method import Method
 from lookbehind.lab.parts import Row, Table
-from lookbehind.lab.run import Method, NoiseSettings, Run, SharpnessSettings, Workload
+from lookbehind.lab.run import NoiseSettings, Run, SharpnessSettings, Workload
 from lookbehind.lab.work import IMAGES, forward_flops, sizes
 from tests.lab.known import Known, lookbehind, sam, sgd
 

@@ -27,11 +27,12 @@ from lookbehind.lab.budget import at_radius
 from lookbehind.lab.cell import Candidate, Cell, Derived, Published
 from lookbehind.lab.estimate import TWO_CORES
 from lookbehind.lab.lookup import Results
+from lookbehind.lab.method import Method
 from lookbehind.lab.metric import AccuracyAtBestValidation, BestValidationAccuracy, NoisyAccuracy, Sharpness
 from lookbehind.lab.page import write
 from lookbehind.lab.parts import Declaration, Heatmap, Item, Lines, Part, Point, Row, Scatter, Series, Table
 from lookbehind.lab.report import tasks_possible
-from lookbehind.lab.run import Method, NoiseSettings, SharpnessSettings
+from lookbehind.lab.run import NoiseSettings, SharpnessSettings
 from lookbehind.paper import DEVICES, ITEMS
 from tests.lab.known import DIGITS, Known, lookbehind, result, sam, sgd
 from tests.lab.runs import TINY

@@ -18,6 +18,7 @@ from lookbehind.lab.budget import at_radius, at_rate, beside, longer
 from lookbehind.lab.cell import Candidate, Cell, Derived, Published, Value, evaluate
 from lookbehind.lab.execution import execute
 from lookbehind.lab.lookup import Remembered
+from lookbehind.lab.method import Method
 from lookbehind.lab.metric import (
     AccuracyAt,
     AccuracyAtBestValidation,
@@ -34,7 +35,7 @@ from lookbehind.lab.metric import (
 )
 from lookbehind.lab.parts import Row, Table
 from lookbehind.lab.report import differences, on_validation, ranks, read, tasks, tasks_now, tasks_possible
-from lookbehind.lab.run import Method, NoiseSettings, Run, SharpnessSettings, Workload
+from lookbehind.lab.run import NoiseSettings, Run, SharpnessSettings, Workload
 from lookbehind.lab.statistics import paired, std
 from lookbehind.lab.store import Store
 from tests.lab.known import DIGITS, Known, lookbehind, result, sam, sgd

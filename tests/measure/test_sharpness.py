@@ -195,7 +195,7 @@ def test_mistakes() -> None:
     with pytest.raises(ValueError, match="'test'"):
         m_sharpness(net, loss, minibatches, [0.1], mode="test")
     with pytest.raises(ValueError, match="steps is 2"):
-        m_sharpness(net, loss, minibatches, [0.1], steps=2, perturbation=lambda w, g: g)
+        m_sharpness(net, loss, minibatches, [0.1], steps=2, perturbation=lambda w, g, state: (g, torch.ones(())))
 
 
 def test_result_as_dict_and_picture() -> None:

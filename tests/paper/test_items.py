@@ -9,10 +9,11 @@ import pytest
 
 from lookbehind.lab.cell import Cell, Derived, evaluate
 from lookbehind.lab.estimate import estimate
+from lookbehind.lab.method import Method
 from lookbehind.lab.metric import BestEpoch, BestTestAccuracy
 from lookbehind.lab.parts import Heatmap, Lines, Part, Scatter, Table, cells
 from lookbehind.lab.report import tasks, tasks_possible
-from lookbehind.lab.run import Method, NoiseSettings, Run, SharpnessSettings
+from lookbehind.lab.run import NoiseSettings, Run, SharpnessSettings
 from lookbehind.models import MODELS
 from lookbehind.paper import DEVICES, ITEMS, SCALES
 from lookbehind.paper.published import published

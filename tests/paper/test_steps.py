@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from lookbehind.lab.build import loss_of, scheduler_of, trainer_of
+from lookbehind.lab.method import Method
 from lookbehind.lab.report import tasks
-from lookbehind.lab.run import Method, Run, Workload
+from lookbehind.lab.run import Run, Workload
 from lookbehind.lab.work import IMAGES
 from lookbehind.paper import ITEMS
 

@@ -6,9 +6,10 @@ import pytest
 
 from lookbehind.lab.cell import Cell, Derived
 from lookbehind.lab.estimate import estimate, gradients
+from lookbehind.lab.method import Method
 from lookbehind.lab.parts import Table, cells
 from lookbehind.lab.report import tasks, tasks_possible
-from lookbehind.lab.run import Method, Run
+from lookbehind.lab.run import Run
 from lookbehind.lab.translation import Translation
 from lookbehind.lab.work import work
 from lookbehind.paper import DEVICES, ITEMS, SCALES, translation

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lookbehind import Adaptive, Euclidean, Lookbehind
-from lookbehind.optim import _tensors
+from lookbehind import Adaptive, Euclidean, Lookbehind, _tensors
 from lookbehind.optim.interpolation import aligned_alpha
 from tests.conformance.rows import Row, Task, every_row, same
 

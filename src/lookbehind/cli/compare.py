@@ -92,7 +92,7 @@ def compare(
 
 def _check(*, seeds: int, rho: float, k: int, alpha: float, radius: Sequence[float], device: str) -> None:
     """Say what is wrong with a value, before anything is trained."""
-    from lookbehind.optim._arguments import count, fraction, nonnegative
+    from lookbehind._checks import count, fraction, nonnegative
 
     try:
         count("--seeds", seeds)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import Trainer
 
-from lookbehind.optim._rng import random_state, set_random_state
-from lookbehind.optim._wrapper import Wrapper
+from lookbehind._random import random_state, set_random_state
+from lookbehind.optim import Wrapper
 
 
 class SharpnessAwareTrainer(Trainer):

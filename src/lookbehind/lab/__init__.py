@@ -3,8 +3,9 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lookbehind.lab.method import Method
 from lookbehind.lab.result import Record, Result
-from lookbehind.lab.run import Measurement, Method, NoiseSettings, Run, SharpnessSettings, Workload
+from lookbehind.lab.run import Measurement, NoiseSettings, Run, SharpnessSettings, Workload
 from lookbehind.lab.store import BusyError, DamageWarning, Store, UnwritableError
 
 if TYPE_CHECKING:

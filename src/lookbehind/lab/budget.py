@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lookbehind.lab.cell import AnyCell, Candidate, Cell, Derived
+from lookbehind.lab.method import Method
 from lookbehind.lab.parts import Row, Table
 from lookbehind.lab.report import honest
-from lookbehind.lab.run import Method, Run
+from lookbehind.lab.run import Run
 
 
 def longer(reference: Candidate, rival: Candidate) -> Candidate:

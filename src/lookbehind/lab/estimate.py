@@ -121,7 +121,7 @@ def gradients(run: Run) -> int:
     """Return the gradient evaluations of a run's training, each on a minibatch.
 
     Example:
-        >>> from lookbehind.lab.run import Method
+        >>> from lookbehind.lab.method import Method
         >>> cifar = Workload(dataset="cifar10", model="resnet34", epochs=200, validation=0)
         >>> gradients(Run(workload=cifar, method=Method(kind="base")))  # 391 minibatches of 128
         78200

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from lookbehind._random import random_state, set_random_state
 from lookbehind.lab.environment import environment
 from lookbehind.lab.files import UnwritableError
 from lookbehind.lab.kinds import Training, training
@@ -20,7 +21,6 @@ from lookbehind.lab.measuring import measure
 from lookbehind.lab.result import Record, Result, finite
 from lookbehind.lab.run import Measurement, Run
 from lookbehind.lab.store import CHECKPOINT, Store
-from lookbehind.optim._rng import random_state, set_random_state
 
 SAVE_EVERY = 10.0  # seconds
 TERMINATED = 128 + signal.SIGTERM

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lookbehind._whole import replacing
+from lookbehind._atomic import atomic_write
 
 
 class DamagedError(ValueError):
@@ -37,7 +37,7 @@ def write(path: Path, content: bytes) -> None:
         UnwritableError: if that is not possible. The previous file, if any, is then as it was.
 
     """
-    with writing(path), replacing(path) as file:
+    with writing(path), atomic_write(path) as file:
         file.write(content)
 
 

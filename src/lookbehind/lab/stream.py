@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from lookbehind.lab.frozen import Count, Frozen, NonNegative, Positive
-
-if TYPE_CHECKING:
-    from lookbehind.lab.run import Method
+from lookbehind.lab.method import Method
 
 
 class CMAML(Frozen):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lookbehind.optim._tensors import norm, unit
+from lookbehind._tensors import norm, unit
 
 Weights = Sequence[Tensor]
 

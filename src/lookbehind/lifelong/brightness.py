@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lookbehind._checks import nonnegative
 from lookbehind.data import CropAndFlip, ResizedCrop
 from lookbehind.data.parts import Pixels, mixed_seed
-from lookbehind.optim._arguments import nonnegative
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from lookbehind._checks import choice, count
 from lookbehind.lifelong.heads import multihead_loss, own_head
 from lookbehind.lifelong.memory import Reservoir
-from lookbehind.optim._arguments import choice, count
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from lookbehind._checks import choice, count, nonnegative
 from lookbehind.lifelong._lists import Net, clamped, clipped, descend_, grad, moved
 from lookbehind.lifelong.learner import Learner, Observed
 from lookbehind.lifelong.memory import Reservoir
-from lookbehind.optim._arguments import choice, count, nonnegative
 
 
 class LookaheadCMAML(Learner):

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from lookbehind._checks import choice, count, fraction, nonnegative
 from lookbehind.lifelong._lists import Net, clamped, climb, clipped, descend_, grad, interpolated, moved
 from lookbehind.lifelong.learner import Learner, Observed
 from lookbehind.lifelong.memory import Reservoir
-from lookbehind.optim._arguments import choice, count, fraction, nonnegative
 
 
 class LookbehindCMAML(Learner):

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
+from lookbehind._checks import nonnegative
 from lookbehind.lifelong.learner import Learner, Observed
 from lookbehind.lifelong.memory import Reservoir
-from lookbehind.optim._arguments import nonnegative
 
 
 class Replay(Learner):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from lookbehind._checks import count
 from lookbehind.data import Data, Part
 from lookbehind.lifelong.brightness import Brightness
-from lookbehind.optim._arguments import count
 
 
 @dataclass(frozen=True, eq=False)

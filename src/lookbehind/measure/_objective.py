@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lookbehind._checks import choice, mean_loss, pairs, repeatable
+from lookbehind._random import random_state, set_random_state
+from lookbehind._tensors import add_, wide
 from lookbehind.measure.sharpness import Loss
-from lookbehind.optim._arguments import choice, mean_loss, pairs, repeatable
-from lookbehind.optim._rng import random_state, set_random_state
-from lookbehind.optim._tensors import add_, wide
 
 
 class Objective:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lookbehind._checks import count, fraction
 from lookbehind.measure._lanczos import lanczos
 from lookbehind.measure._objective import Objective
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
 from lookbehind.measure.sharpness import Loss
-from lookbehind.optim._arguments import count, fraction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from lookbehind._checks import choice, count, nonnegative
+from lookbehind._tensors import add_, copy_, dots, norm, unit
 from lookbehind.measure._objective import Objective
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
 from lookbehind.measure.sharpness import Loss
 from lookbehind.optim import Perturbation
-from lookbehind.optim._arguments import choice, count, nonnegative
-from lookbehind.optim._tensors import add_, copy_, dots, norm, unit
-from lookbehind.optim.perturbation import perturbation_of
+from lookbehind.optim.perturbation import perturbation_of, unit_perturbation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
-Direction = str | Perturbation | Tensors
+Direction = Literal["random", "sam", "asam"] | Perturbation | Tensors
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class _Directions:
         if self.gradient is None:
             self.gradient = self.objective.gradient()
         with torch.no_grad():
-            epsilon = rule(self.objective.weights, self.gradient)
+            epsilon = unit_perturbation(rule, self.objective.weights, self.gradient)
             return unit(epsilon, norm(epsilon))
 
     @torch.no_grad()

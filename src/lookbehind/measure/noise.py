@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from lookbehind._checks import count, nonnegative, pairs, repeatable
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
-from lookbehind.optim._arguments import count, nonnegative, pairs, repeatable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from lookbehind._checks import count
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
 from lookbehind.measure.noise import accuracy, check_minibatches
-from lookbehind.optim._arguments import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

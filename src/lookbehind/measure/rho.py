@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lookbehind._checks import count, nonnegative
 from lookbehind.measure._progress import track
 from lookbehind.optim import SAM
-from lookbehind.optim._arguments import count, nonnegative
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lookbehind._checks import count, mean_loss, nonnegative, pairs
+from lookbehind._tensors import copy_, norm, unit
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
 from lookbehind.optim import Adaptive, Euclidean, Perturbation
-from lookbehind.optim._arguments import count, mean_loss, nonnegative, pairs
-from lookbehind.optim._tensors import copy_, norm, unit
-from lookbehind.optim.perturbation import perturbation_of
+from lookbehind.optim.perturbation import PerturbationName, perturbation_of, unit_perturbation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ def m_sharpness(
     minibatches: Iterable[tuple[Tensor, Tensor]],
     radii: Sequence[float],
     *,
-    perturbation: str | Perturbation = "sam",
+    perturbation: PerturbationName | Perturbation = "sam",
     steps: int = 1,
     mode: str = "eval",
 ) -> Sharpness:
@@ -150,7 +150,7 @@ class _Climb:
             self.ball = rule.scale(self.weights) if isinstance(rule, Adaptive) else [torch.ones(())] * len(self.start)
         self.loss, gradients = self._gradients()
         with torch.no_grad():
-            self.first = rule(self.weights, gradients)
+            self.first = unit_perturbation(rule, self.weights, gradients)
 
     @torch.no_grad()
     def rises(self, radii: Sequence[float], steps: int) -> Tensor:

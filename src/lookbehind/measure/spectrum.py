@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lookbehind._checks import count, nonnegative
 from lookbehind.measure._lanczos import lanczos
 from lookbehind.measure._objective import Objective
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
 from lookbehind.measure.sharpness import Loss
-from lookbehind.optim._arguments import count, nonnegative
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,6 +1,8 @@
 """Sharpness-aware optimizers around any ``torch.optim`` optimizer. Needs nothing but torch."""
 
+from lookbehind._tensors import norm, norms
 from lookbehind.optim._passes import NonfiniteGradientError
+from lookbehind.optim._wrapper import Wrapper
 from lookbehind.optim.lookahead import Lookahead
 from lookbehind.optim.lookbehind import Lookbehind
 from lookbehind.optim.multistep import MultistepSAM
@@ -16,4 +18,7 @@ __all__ = [
     "MultistepSAM",
     "NonfiniteGradientError",
     "Perturbation",
+    "Wrapper",
+    "norm",
+    "norms",
 ]

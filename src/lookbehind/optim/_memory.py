@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from lookbehind.optim._tensors import clones, copy_
+from lookbehind._tensors import clones, copy_
 
 
 class Places:

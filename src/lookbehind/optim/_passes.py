@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lookbehind.optim._processes import agree, whole
-from lookbehind.optim._rng import RandomState, random_state, set_random_state
-from lookbehind.optim._tensors import copy_
+from lookbehind._distributed import any_rank, full_tensor
+from lookbehind._random import RandomState, random_state, set_random_state
+from lookbehind._tensors import copy_
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
@@ -91,10 +91,10 @@ class Passes:
                 )
         if (self.scaler is None and optimizer.nonfinite == "propagate") or not held:
             return bool(held)
-        finite = [whole(p.grad.isfinite().all()) for p in held]
+        finite = [full_tensor(p.grad.isfinite().all()) for p in held]
         bad = ~torch.stack([f.to(finite[0].device) for f in finite]).all()
         if local:
-            bad = agree(bad, optimizer.model)
+            bad = any_rank(bad, [], optimizer.model)
         if self.scaler is not None:
             self._unscale(optimizer._face(self.number), held, bad)
         if bad:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
 
-from lookbehind.optim._rng import random_state, set_random_state
-from lookbehind.optim._tensors import copy_
+from lookbehind._random import random_state, set_random_state
+from lookbehind._tensors import copy_
 
 if TYPE_CHECKING:
     from lookbehind.optim._wrapper import Wrapper

@@ -16,10 +16,10 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from lookbehind.optim._arguments import choice
+from lookbehind._checks import choice
+from lookbehind._distributed import full_tensor
 from lookbehind.optim._memory import Places
 from lookbehind.optim._passes import Closure, Face, NonfiniteGradientError, Passes
-from lookbehind.optim._processes import whole
 from lookbehind.optim._snapshot import Snapshot, uninterrupted, without_grad
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ class Wrapper(Optimizer):
         if self.state or any(group.get("lr") != 0 for group in self.param_groups):
             return False
         gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-        return self.needs_closure or not any(bool(whole(g).any()) for g in gradients)
+        return self.needs_closure or not any(bool(full_tensor(g).any()) for g in gradients)
 
     def _snapshot(self) -> Snapshot:
         self._parts = [

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
-from lookbehind.optim._arguments import choice, count, nonnegative
+from lookbehind._checks import choice, count, nonnegative
+from lookbehind._distributed import averages
+from lookbehind._tensors import add_unit_, as_real, copy_
 from lookbehind.optim._passes import Closure
-from lookbehind.optim._processes import average_
-from lookbehind.optim._tensors import add_, add_unit_, as_real, copy_
 from lookbehind.optim._wrapper import Wrapper, steps_by_closure
-from lookbehind.optim.perturbation import Perturbation, direction, perturbation_of
+from lookbehind.optim.perturbation import Perturbation, PerturbationName, RuleState, perturbation_of
 
 
 class Climber(Wrapper):
@@ -27,7 +28,7 @@ class Climber(Wrapper):
         base: Optimizer,
         rho: float,
         k: int,
-        perturbation: str | Perturbation,
+        perturbation: PerturbationName | Perturbation,
         *,
         model: torch.nn.Module | None,
         nonfinite: str,
@@ -74,7 +75,7 @@ class Climber(Wrapper):
             if alone and ascends_again and descents == "each":
                 gradients = [p.grad for p in self._weights if p.grad is not None]
                 own = [g.clone() for g in gradients]
-                average_(gradients, self.model)
+                copy_(gradients, averages(gradients, self.model))
                 yield i
                 copy_(gradients, own)
             else:
@@ -88,12 +89,11 @@ class Climber(Wrapper):
         if not weights:
             return
         gradients = as_real([p.grad for _, part in parts for p in part])
-        epsilon, length = direction(self.perturbation, weights, gradients)
+        state = RuleState(lambda name: as_real(self._like(name, [p for _, part in parts for p in part])))
+        epsilon, length = self.perturbation(weights, gradients, state)
         start = 0
         for radius, part in parts:
             end = start + len(part)
-            if length is None:
-                add_(weights[start:end], epsilon[start:end], radius)
-            else:
-                add_unit_(weights[start:end], epsilon[start:end], length, radius)
+            lengths = length if isinstance(length, Tensor) else length[start:end]
+            add_unit_(weights[start:end], epsilon[start:end], lengths, radius)
             start = end

@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lookbehind.optim._arguments import count, fraction
+from lookbehind._checks import count, fraction
+from lookbehind._tensors import copy_, lerp_
 from lookbehind.optim._passes import Closure
 from lookbehind.optim._snapshot import Snapshot, uninterrupted, without_grad
-from lookbehind.optim._tensors import copy_, lerp_
 from lookbehind.optim._wrapper import Group, Wrapper, steps_by_closure
 
 

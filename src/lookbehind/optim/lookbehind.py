@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lookbehind.optim._arguments import fraction
+from lookbehind._checks import fraction
+from lookbehind._tensors import add_, copy_, dots, lerp_
 from lookbehind.optim._memory import Places
 from lookbehind.optim._passes import Closure
-from lookbehind.optim._tensors import add_, copy_, dots, lerp_
 from lookbehind.optim.climb import Climber
 from lookbehind.optim.interpolation import aligned_alpha
-from lookbehind.optim.perturbation import Perturbation
+from lookbehind.optim.perturbation import Perturbation, PerturbationName
 
 _ADAPTIVE = ("adaptive", "adaptive_per_tensor")
 
@@ -78,7 +78,7 @@ class Lookbehind(Climber):
         k: int = 2,
         alpha: float | str = 0.5,
         *,
-        perturbation: str | Perturbation = "sam",
+        perturbation: PerturbationName | Perturbation = "sam",
         model: torch.nn.Module | None = None,
         nonfinite: str = "propagate",
         rollback: str = "weights",

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lookbehind.optim._arguments import choice
+from lookbehind._checks import choice
+from lookbehind._tensors import add_, copy_, divide_
 from lookbehind.optim._passes import Closure
-from lookbehind.optim._tensors import add_, copy_, divide_
 from lookbehind.optim.climb import Climber
-from lookbehind.optim.perturbation import Perturbation
+from lookbehind.optim.perturbation import Perturbation, PerturbationName
 
 
 class MultistepSAM(Climber):
@@ -59,7 +59,7 @@ class MultistepSAM(Climber):
         k: int = 2,
         gather: str = "last",
         *,
-        perturbation: str | Perturbation = "sam",
+        perturbation: PerturbationName | Perturbation = "sam",
         model: torch.nn.Module | None = None,
         nonfinite: str = "propagate",
         rollback: str = "weights",

@@ -1,65 +1,76 @@
-"""Rules that turn weights and gradients into a perturbation ε. A new rule is one small class."""
+"""Ascent rules: from weights and gradients to the perturbation ε. A new rule is one small class."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Protocol, runtime_checkable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from lookbehind.optim._arguments import nonnegative
-from lookbehind.optim._tensors import norm, unit
+from lookbehind._checks import nonnegative, shown
+from lookbehind._distributed import local_tensors
+from lookbehind._tensors import norm, unit
+
+State = Mapping[str, list[Tensor]]
 
 
-@runtime_checkable
 class Perturbation(Protocol):
-    """What a rule must offer: a call that returns ε for ρ = 1.
+    """The protocol of an ascent rule: a call that returns a direction d and a length ℓ, with ε = ρ d / ℓ.
 
-    The optimizer multiplies the result by each group's ``rho`` and adds it to the weights. Any callable object of this
-    form can be passed as ``perturbation``.
+    Any callable object of this form can be passed as ``perturbation``. The optimizer computes ρ d / ℓ with each group's
+    own ρ and adds it to the weights. Where ℓ is 0, ε is 0.
+
+    A rule that needs no gradient (momentum, noise) has the attribute ``needs_gradient = False``. Then the climb comes
+    before the first gradient of a step, and a step costs one gradient less.
 
     Args:
         weights: the weights at which the gradient was taken, one tensor for each parameter that has a gradient.
         gradients: their gradients, same shapes. Neither list may be changed.
+        state: buffers that the optimizer keeps for the rule: ``state["average"]`` is a list of tensors, one for each
+            weight, zero at first. The rule may write to them. They are saved in checkpoints.
 
     Returns:
-        The perturbation for ρ = 1, one tensor for each weight, same shapes.
+        The direction, one tensor for each weight, and the length: a 0-dim tensor, or a list with one for each weight.
+        Use ``lookbehind.optim.norm``, which is right for sharded weights too.
 
     Example:
         Climb along the sign of the gradient, as far as ``Euclidean`` would (‖ε‖₂ = ρ):
 
         >>> import torch
         >>> from lookbehind import SAM
+        >>> from lookbehind.optim import norm
         >>> class Sign:
-        ...     def __call__(self, weights, gradients):
-        ...         n = sum(g.numel() for g in gradients)
-        ...         return [g.sign() / n**0.5 for g in gradients]
+        ...     def __call__(self, weights, gradients, state):
+        ...         direction = [g.sign() for g in gradients]
+        ...         return direction, norm(direction)
         >>> model = torch.nn.Linear(3, 1)
         >>> base = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> optimizer = SAM(base, rho=0.05, perturbation=Sign())
 
     """
 
-    def __call__(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """Return ε for ρ = 1."""
+    def __call__(
+        self, weights: list[Tensor], gradients: list[Tensor], state: State
+    ) -> tuple[list[Tensor], Tensor | list[Tensor]]:
+        """Return the direction and the length."""
         ...
 
 
-class Directed(ABC):
-    """A rule whose ε is a direction divided by a length, so that both can be added to the weights at once."""
+class RuleState(dict[str, list[Tensor]]):
+    """Buffers of a rule, made when the rule first asks for a name."""
 
-    @abstractmethod
-    def direction(self, weights: list[Tensor], gradients: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Return the direction and the length."""
+    def __init__(self, make: Callable[[str], list[Tensor]]) -> None:
+        super().__init__()
+        self.make = make
 
-    def __call__(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """Return direction / length."""
-        return unit(*self.direction(weights, gradients))
+    def __missing__(self, name: str) -> list[Tensor]:
+        self[name] = made = self.make(name)
+        return made
 
 
-class Euclidean(Directed):
+class Euclidean:
     """SAM's rule: ε = ρ g / ‖g‖₂ (eq. 3), the norm taken over all parameters of the optimizer.
 
     A zero gradient gives a zero perturbation. With it goes ρ = 0.05 (CIFAR-10, ImageNet) or 0.1 (CIFAR-100), in units
@@ -67,12 +78,13 @@ class Euclidean(Directed):
 
     Example:
         >>> import torch
-        >>> Euclidean()([torch.zeros(2)], [torch.tensor([3.0, 4.0])])
-        [tensor([0.6000, 0.8000])]
+        >>> direction, length = Euclidean()([torch.zeros(2)], [torch.tensor([3.0, 4.0])], {})
+        >>> direction[0] / length
+        tensor([0.6000, 0.8000])
 
     """
 
-    def direction(self, weights: list[Tensor], gradients: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def __call__(self, weights: list[Tensor], gradients: list[Tensor], state: State) -> tuple[list[Tensor], Tensor]:
         """Return g and ‖g‖₂."""
         return gradients, norm(gradients)
 
@@ -80,7 +92,7 @@ class Euclidean(Directed):
         return "Euclidean()"
 
 
-class Adaptive(Directed):
+class Adaptive:
     """ASAM's rule: ε = ρ T² g / ‖T g‖₂ with T = |w| + η (eq. 4 is η = 0; Kwon et al., 2021).
 
     ρ is relative to the size of the weights, so it is about ten times SAM's. Which tensors T scales changes which ρ
@@ -101,8 +113,9 @@ class Adaptive(Directed):
 
     Example:
         >>> import torch
-        >>> Adaptive(eta=0.0)([torch.tensor([2.0, 0.0])], [torch.tensor([1.0, 1.0])])
-        [tensor([2., 0.])]
+        >>> direction, length = Adaptive(eta=0.0)([torch.tensor([2.0, 0.0])], [torch.tensor([1.0, 1.0])], {})
+        >>> direction[0] / length
+        tensor([2., 0.])
 
     """
 
@@ -116,18 +129,18 @@ class Adaptive(Directed):
                     "named_parameters has no name that contains 'weight'; leave it out to scale all tensors"
                 )
 
-    def direction(self, weights: list[Tensor], gradients: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def __call__(self, weights: list[Tensor], gradients: list[Tensor], state: State) -> tuple[list[Tensor], Tensor]:
         """Return T² g and ‖T g‖₂."""
         t = self.scale(weights)
-        t_g = list(torch._foreach_mul(t, gradients))
-        length = norm(t_g)
+        t_g = list(torch._foreach_mul(t, local_tensors(gradients)))
+        length = norm(t_g, like=gradients)
         torch._foreach_mul_(t_g, t)
         del t  # so that no more than two copies live at a time
         return t_g, length
 
     def scale(self, weights: list[Tensor]) -> list[Tensor]:
         """Return T: the neighbourhood is ‖T⁻¹ ε‖₂ ≤ ρ."""
-        t = list(torch._foreach_abs(weights))
+        t = list(torch._foreach_abs(local_tensors(weights)))
         torch._foreach_add_(t, self.eta)
         if self.scaled is not None:
             for w, t_w in zip(weights, t, strict=True):
@@ -140,23 +153,31 @@ class Adaptive(Directed):
         return f"Adaptive(eta={self.eta}, {'all tensors' if self.scaled is None else 'weights only'})"
 
 
-def perturbation_of(rule: str | Perturbation) -> Perturbation:
+PerturbationName = Literal["sam", "asam"]
+
+
+def perturbation_of(rule: PerturbationName | Perturbation) -> Perturbation:
     """Return the rule object that ``perturbation="sam"``, ``"asam"`` or a rule object stands for."""
-    if rule == "sam":
-        return Euclidean()
-    if rule == "asam":
-        return Adaptive()
-    if isinstance(rule, str) or not callable(rule) or isinstance(rule, type):
+    if isinstance(rule, str) and rule in ("sam", "asam"):
+        return Euclidean() if rule == "sam" else Adaptive()
+    if isinstance(rule, (str, type)) or not callable(rule):
         raise ValueError(
-            f"perturbation is {rule!r}; allowed are 'sam', 'asam' or a rule object such as Euclidean() or "
+            f"perturbation is {shown(rule)}; allowed are 'sam', 'asam' or a rule object such as Euclidean() or "
             "Adaptive(eta=0.01)"
         )
+    try:
+        inspect.signature(rule).bind([], [], {})
+    except TypeError as error:
+        raise TypeError(
+            f"perturbation is {shown(rule)}, whose call is {inspect.signature(rule)}; a rule takes "
+            "(weights, gradients, state) and returns (direction, length): it climbs by rho * direction / length"
+        ) from error
+    except ValueError:  # a callable without a signature that Python can read
+        pass
     return rule
 
 
-def direction(rule: Perturbation, weights: list[Tensor], gradients: list[Tensor]) -> tuple[list[Tensor], Tensor | None]:
-    """Return ε for ρ = 1, or a direction and the length to divide it by if the rule tells them apart."""
-    # Of a class that overrides the call of a rule, the call is meant.
-    if isinstance(rule, Directed) and type(rule).__call__ is Directed.__call__:
-        return rule.direction(weights, gradients)
-    return rule(weights, gradients), None
+def unit_perturbation(rule: Perturbation, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+    """Return ε for ρ = 1 of a rule whose buffers are zero."""
+    direction, length = rule(weights, gradients, RuleState(lambda _: [torch.zeros_like(w) for w in weights]))
+    return unit(direction, length)

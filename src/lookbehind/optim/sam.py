@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lookbehind._tensors import copy_
 from lookbehind.optim._passes import Closure
-from lookbehind.optim._tensors import copy_
 from lookbehind.optim.climb import Climber
-from lookbehind.optim.perturbation import Perturbation
+from lookbehind.optim.perturbation import Perturbation, PerturbationName
 
 
 class SAM(Climber):
@@ -68,7 +68,7 @@ class SAM(Climber):
         base: Optimizer,
         rho: float = 0.05,
         *,
-        perturbation: str | Perturbation = "sam",
+        perturbation: PerturbationName | Perturbation = "sam",
         model: torch.nn.Module | None = None,
         nonfinite: str = "propagate",
         rollback: str = "weights",

@@ -8,10 +8,10 @@ from functools import cache
 from lookbehind.lab.budget import beside
 from lookbehind.lab.cell import Cell
 from lookbehind.lab.fine_tuning import FineTuning
+from lookbehind.lab.method import Method
 from lookbehind.lab.metric import BestTestAccuracy, LastTestAccuracy, Metric, UntouchedAccuracy
 from lookbehind.lab.parts import Part, Row, Table
 from lookbehind.lab.report import on_validation
-from lookbehind.lab.run import Method
 from lookbehind.paper.methods import named
 from lookbehind.paper.published import published
 from lookbehind.paper.rows import of_the_paper, written

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from lookbehind.lab.cell import Candidate
+from lookbehind.lab.method import Method
 from lookbehind.lab.parts import Style
-from lookbehind.lab.run import Method, Run
+from lookbehind.lab.run import Run
 from lookbehind.paper.workloads import Pair, Rule
 
 SYMBOLS = {"rho": "ρ", "k": "k", "alpha": "α"}

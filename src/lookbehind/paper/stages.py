@@ -7,8 +7,9 @@ from functools import cache
 from typing import Literal
 
 from lookbehind.lab.cell import Candidate, Derived
+from lookbehind.lab.method import Method
 from lookbehind.lab.parts import Declaration, Item, Lines, Series
-from lookbehind.lab.run import Method, Run
+from lookbehind.lab.run import Run
 from lookbehind.paper import notes
 from lookbehind.paper.methods import STYLES, named
 from lookbehind.paper.sensitivity import ACCURACY, at, baseline

@@ -9,7 +9,8 @@ from itertools import product
 from typing import Any
 
 from lookbehind.lab.cell import Candidate
-from lookbehind.lab.run import Method, Run
+from lookbehind.lab.method import Method
+from lookbehind.lab.run import Run
 from lookbehind.lab.stream import CMAML, Stream
 
 # Table 6.

@@ -7,7 +7,8 @@ from typing import Any
 
 from lookbehind.lab.cell import Candidate
 from lookbehind.lab.fine_tuning import FineTuning
-from lookbehind.lab.run import Method, Run
+from lookbehind.lab.method import Method
+from lookbehind.lab.run import Run
 from lookbehind.lab.translation import Translation
 from lookbehind.paper.methods import named
 from lookbehind.paper.workloads import Rule

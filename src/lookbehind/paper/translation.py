@@ -7,9 +7,9 @@ from functools import cache
 
 from lookbehind.lab.budget import at_radius, longer
 from lookbehind.lab.cell import Candidate, Cell, Derived
+from lookbehind.lab.method import Method
 from lookbehind.lab.metric import BestValidationBleu, BleuAtBestValidation
 from lookbehind.lab.parts import Part, Row, Table
-from lookbehind.lab.run import Method
 from lookbehind.lab.translation import Translation
 from lookbehind.paper.methods import named
 from lookbehind.paper.published import published

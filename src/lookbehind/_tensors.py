@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from lookbehind.optim._processes import shard, whole
+from lookbehind._distributed import is_dtensor, local_tensors, sums_over_shards
 
 
 def as_real(tensors: Iterable[Tensor]) -> list[Tensor]:
@@ -30,12 +30,12 @@ def alike(tensors: list[Tensor], other: Tensor) -> bool:
 def copy_(targets: list[Tensor], sources: list[Tensor]) -> None:
     """Targets ← sources. The tensors stay where they are in memory."""
     if targets:
-        torch._foreach_copy_(shard(targets), shard(sources))
+        torch._foreach_copy_(local_tensors(targets), local_tensors(sources))
 
 
 def clones(tensors: list[Tensor]) -> list[Tensor]:
     """Return copies; of DTensors, of this process's part."""
-    tensors = shard(tensors)
+    tensors = local_tensors(tensors)
     copies = [torch.empty_like(t) for t in tensors]
     copy_(copies, tensors)
     return copies
@@ -44,13 +44,13 @@ def clones(tensors: list[Tensor]) -> list[Tensor]:
 def add_(targets: list[Tensor], terms: list[Tensor], factor: float = 1.0) -> None:
     """Targets ← targets + factor · terms."""
     if targets:
-        torch._foreach_add_(shard(targets), shard(terms), alpha=factor)
+        torch._foreach_add_(local_tensors(targets), local_tensors(terms), alpha=factor)
 
 
 def divide_(targets: list[Tensor], divisor: float) -> None:
     """Targets ← targets / divisor."""
     if targets:
-        torch._foreach_div_(shard(targets), divisor)
+        torch._foreach_div_(local_tensors(targets), divisor)
 
 
 def on_host(tensor: Tensor) -> bool:
@@ -58,13 +58,13 @@ def on_host(tensor: Tensor) -> bool:
     return tensor.is_cpu
 
 
-def add_unit_(targets: list[Tensor], terms: list[Tensor], length: Tensor, factor: float) -> None:
+def add_unit_(targets: list[Tensor], terms: list[Tensor], length: Tensor | list[Tensor], factor: float) -> None:
     """Targets ← targets + factor · terms / length, rounded as ``add_(targets, unit(terms, length), factor)`` is."""
-    targets, terms = shard(targets), shard(terms)
-    if on_host(length) and alike(targets + terms, length):
+    targets, terms = local_tensors(targets), local_tensors(terms)
+    if isinstance(length, Tensor) and on_host(length) and alike(targets + terms, length):
         # One kernel, which rounds terms / length before it adds, as the two would.
         scale = 1.0 / max(length.item(), torch.finfo(length.dtype).tiny)
-        factors = [torch.scalar_tensor(factor, dtype=length.dtype)] * len(terms)
+        factors = [torch.scalar_tensor(factor, dtype=length.dtype, device=length.device)] * len(terms)
         torch._foreach_addcmul_(targets, terms, factors, value=scale)
     else:
         add_(targets, unit(terms, length), factor)
@@ -74,7 +74,7 @@ def lerp_(targets: list[Tensor], ends: list[Tensor], weight: float | list[Tensor
     """Targets ← targets + weight · (ends − targets), with one weight for all or a 0-dim tensor for each."""
     if not targets:
         return
-    targets, ends = shard(targets), shard(ends)
+    targets, ends = local_tensors(targets), local_tensors(ends)
     if isinstance(weight, float):
         torch._foreach_lerp_(targets, ends, weight)
     else:
@@ -83,45 +83,66 @@ def lerp_(targets: list[Tensor], ends: list[Tensor], weight: float | list[Tensor
         torch._foreach_lerp_(targets, as_real(ends), weights)
 
 
-def norms(tensors: list[Tensor]) -> list[Tensor]:
-    """‖·‖₂ of each tensor, in float32 or wider: 0-dim tensors on the device of the first."""
+def norms(tensors: list[Tensor], like: Sequence[Tensor] | None = None) -> list[Tensor]:
+    """‖·‖₂ of each tensor, in float32 or wider: 0-dim tensors on the device of the first.
+
+    Of DTensors the norms are those of the full tensors, the same on every rank. Where ``tensors`` are local parts,
+    ``like`` is the list of DTensors that tells how they are sharded.
+    """
+    like = tensors if like is None else like
+    tensors = local_tensors(tensors)
     first = tensors[0]
     if alike(tensors, first):
-        return list(torch._foreach_norm(tensors, 2, dtype=wide(first.dtype)))
-    by_width = defaultdict(list)
-    for t in tensors:
-        by_width[wide(t.dtype)].append(t)
-    parts = [torch._foreach_norm(group, 2, dtype=dtype) for dtype, group in by_width.items()]
-    return [n.to(first.device) for part in parts for n in part]
+        found = list(torch._foreach_norm(tensors, 2, dtype=wide(first.dtype)))
+    else:
+        by_width = defaultdict(list)
+        for j, t in enumerate(tensors):
+            by_width[wide(t.dtype)].append(j)
+        found = [first] * len(tensors)
+        for dtype, members in by_width.items():
+            for j, n in zip(members, torch._foreach_norm([tensors[j] for j in members], 2, dtype=dtype), strict=True):
+                found[j] = n
+    if any(map(is_dtensor, like)):
+        found = [square.sqrt() for square in sums_over_shards([n.square() for n in found], like)]
+    return [n.to(first.device) for n in found]
 
 
-def joint(norms: list[Tensor]) -> Tensor:
+def total_norm(norms: list[Tensor]) -> Tensor:
     """‖·‖₂ over all elements of all tensors, from the norms of each."""
-    return whole(torch.linalg.vector_norm(torch.stack(norms)))
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total
 
 
-def norm(tensors: list[Tensor]) -> Tensor:
-    """‖·‖₂ over all elements of all tensors, in float32 or wider: a 0-dim tensor on the device of the first."""
-    return joint(norms(tensors))
+def norm(tensors: list[Tensor], like: Sequence[Tensor] | None = None) -> Tensor:
+    """‖·‖₂ over all elements of all tensors: a 0-dim tensor. See ``norms``."""
+    return total_norm(norms(tensors, like))
 
 
-def dots(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """⟨aⱼ, bⱼ⟩ of each pair, in float32 or wider, on the device of the first."""
-    wider = ([t if t.dtype is wide(t.dtype) else t.to(wide(t.dtype)) for t in as_real(ts)] for ts in (a, b))
+def dots(a: Sequence[Tensor], b: Sequence[Tensor], like: Sequence[Tensor] | None = None) -> Tensor:
+    """⟨aⱼ, bⱼ⟩ of each pair, in float32 or wider, on the device of the first. ``like``: see ``norms``."""
+    like = a if like is None else like
+    a, b = as_real(local_tensors(a)), as_real(local_tensors(b))
+    wider = ([t if t.dtype is wide(t.dtype) else t.to(wide(t.dtype)) for t in ts] for ts in (a, b))
     products = [product.sum() for product in torch._foreach_mul(*wider)]
     first = products[0]
     if not alike(products, first):
         products = [p.to(first.device) for p in products]
-    return whole(torch.stack(products))
+    return torch.stack(sums_over_shards(products, like))
 
 
-def unit(tensors: list[Tensor], length: Tensor) -> list[Tensor]:
-    """Tensors / length; zero where the length is zero, NaN where it is NaN, shorter where 1 / length would overflow."""
+def unit(tensors: list[Tensor], length: Tensor | list[Tensor]) -> list[Tensor]:
+    """Tensors / length, with one length for all or one for each.
+
+    Zero where the length is zero, NaN where it is NaN, shorter where 1 / length would overflow.
+    """
+    if not isinstance(length, Tensor):
+        return [u for t, one in zip(tensors, length, strict=True) for u in unit([t], one)]
     return scaled(tensors, length.clamp_min(torch.finfo(length.dtype).tiny).reciprocal_())
 
 
 def scaled(tensors: list[Tensor], factor: Tensor) -> list[Tensor]:
     """Factor · tensors, where the factor is a 0-dim tensor on any device."""
+    tensors = local_tensors(tensors)
     if alike(tensors, factor):
         return list(torch._foreach_mul(tensors, factor))
     # Half-precision tensors are multiplied in float32: the factor itself may not fit into their range.

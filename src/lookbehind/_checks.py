@@ -12,6 +12,22 @@ from torch import Tensor
 T = TypeVar("T")
 
 
+def shown(value: object) -> str:
+    """Return a value as a message shows it: never longer than a line, whatever it is."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}" if value.numel() != 1 else f"a tensor ({value.dtype})"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, (list, tuple, set, frozenset, dict)) and len(value) > 3:
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, (str, int, float, bool, type(None))) and len(repr(value)) <= 60:
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__}({', '.join(map(shown, value))})"[:80]
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
+
+
 def number(name: str, value: object) -> float:
     """Return a real number as a float."""
     if not isinstance(value, Real) or isinstance(value, bool):
