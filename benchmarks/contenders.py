@@ -84,7 +84,7 @@ def ours() -> Iterator[Contender]:
     for k in (1, 2, 5, 10):
         yield one(f"Multistep-SAM, k = {k}", lambda base, k=k: MultistepSAM(base, k=k))
     for k in (1, 2, 5, 10):
-        yield one(f"Multistep-SAM, mean, k = {k}", lambda base, k=k: MultistepSAM(base, k=k, gather="mean"), k == 2)
+        yield one(f"Multistep-SAM, mean, k = {k}", lambda base, k=k: MultistepSAM(base, k=k, gradient="mean"), k == 2)
     for k in (1, 2, 5, 10):
         yield one(f"Lookbehind, k = {k}", lambda base, k=k: Lookbehind(base, k=k))
     for k in (1, 2, 5, 10):

@@ -71,7 +71,6 @@ def _module(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@pytest.mark.xfail(reason="optim/_wrapper, _passes and _snapshot still know each other", strict=True)
 def test_no_circle_of_imports() -> None:
     """A package's ``__init__`` gathers its modules' names, so it is left out: only modules can form a circle."""
     modules = [_module(f) for f in SOURCE.rglob("*.py") if f.name != "__init__.py"]

@@ -205,8 +205,8 @@ def test_compiled(row: Row) -> None:
 
 
 @climbers
-@pytest.mark.parametrize("rng", ["fresh", "shared"])
-def test_dropout(row: Row, rng: str) -> None:
+@pytest.mark.parametrize("same", [False, True])
+def test_dropout(row: Row, same: bool) -> None:
     p, masks = nn.Parameter(torch.ones(50)), set()
 
     def closure() -> Tensor:
@@ -215,8 +215,8 @@ def test_dropout(row: Row, rng: str) -> None:
         p.grad = mask
         return mask.sum()
 
-    row.make(torch.optim.SGD([p], lr=0.1), rng=rng).step(closure)
-    assert len(masks) == (row.calls if rng == "fresh" else 1)
+    row.make(torch.optim.SGD([p], lr=0.1), same_dropout=same).step(closure)
+    assert len(masks) == (1 if same else row.calls)
 
 
 @climbers

@@ -117,7 +117,7 @@ def asam() -> None:
 
 def multistep() -> None:
     [step] = record(lambda b: MultistepSAM(b, rho=RHO, k=2), START, lr=ETA)
-    [mean] = record(lambda b: MultistepSAM(b, rho=RHO, k=2, gather="mean"), START, lr=ETA)
+    [mean] = record(lambda b: MultistepSAM(b, rho=RHO, k=2, gradient="mean"), START, lr=ETA)
     axes = ground(*near([step, mean], 0.45), valley)
     climb(axes, step)
     arrow(axes, START, step.end, SLOW)

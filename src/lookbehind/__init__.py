@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lookbehind.optim import (
+        ASAM,
         SAM,
         Adaptive,
         Euclidean,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ASAM",
     "SAM",
     "Adaptive",
     "Euclidean",

@@ -25,13 +25,13 @@ def shown(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return f"{type(value).__name__}({', '.join(map(shown, value))})"[:80]
     text = repr(value)
-    return text if len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
+    return text if len(text) <= 60 and "\n" not in text and text[:1] != "<" else f"a {type(value).__name__}"
 
 
 def number(name: str, value: object) -> float:
-    """Return a real number as a float."""
+    """Return a real number as a float. A tensor is none: reading it may wait for a device."""
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r} ({type(value).__name__}); a number is needed")
+        raise TypeError(f"{name} is {shown(value)} ({type(value).__name__}); a number is needed")
     return float(value)
 
 
@@ -39,7 +39,7 @@ def nonnegative(name: str, value: object) -> float:
     """Return a finite number ≥ 0."""
     checked = number(name, value)
     if not (math.isfinite(checked) and checked >= 0):
-        raise ValueError(f"{name} is {value!r}; a finite number of at least 0 is needed")
+        raise ValueError(f"{name} is {shown(value)}; a finite number of at least 0 is needed")
     return checked
 
 
@@ -47,23 +47,26 @@ def fraction(name: str, value: object) -> float:
     """Return a number in (0, 1]."""
     checked = number(name, value)
     if not 0 < checked <= 1:
-        raise ValueError(f"{name} is {value!r}; a number greater than 0 and at most 1 is needed")
+        raise ValueError(f"{name} is {shown(value)}; a number greater than 0 and at most 1 is needed")
     return checked
 
 
-def count(name: str, value: object) -> int:
-    """Return an integer ≥ 1."""
+def count(name: str, value: object, least: int = 1) -> int:
+    """Return an integer of at least 1, or another least value."""
     if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r} ({type(value).__name__}); a whole number of at least 1 is needed")
-    if value < 1:
-        raise ValueError(f"{name} is {value!r}; a whole number of at least 1 is needed")
+        raise TypeError(
+            f"{name} is {shown(value)} ({type(value).__name__}); a whole number of at least {least} is needed"
+        )
+    if value < least:
+        raise ValueError(f"{name} is {shown(value)}; a whole number of at least {least} is needed")
     return int(value)
 
 
-def choice(name: str, value: str, allowed: Sequence[str]) -> str:
-    """Return one of the allowed words."""
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}")
+def choice(name: str, value: T, allowed: Sequence[T], otherwise: str = "") -> T:
+    """Return one of the allowed values."""
+    if not any(value is one or (type(value) is type(one) and value == one) for one in allowed):
+        words = ", ".join([*map(repr, allowed), *([otherwise] if otherwise else [])])
+        raise ValueError(f"{name} is {shown(value)}; allowed are {words}")
     return value
 
 

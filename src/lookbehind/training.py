@@ -122,7 +122,8 @@ def fit(
         history.diverged = not (math.isfinite(epoch.loss) and _finite(model))
         if on_epoch is not None:
             on_epoch(epoch)
-    _end_on_slow_weights(optimizer)
+    if hasattr(optimizer, "slow_weights"):  # the next step, of another call perhaps, goes on with the fast weights
+        optimizer.slow_weights().__enter__()
     return history
 
 
@@ -258,15 +259,3 @@ def _mean(values: list[Tensor]) -> float:
 def _finite(model: nn.Module) -> bool:
     """Whether all weights are finite. The last step of an epoch can ruin them without a trace in its losses."""
     return all(bool(p.isfinite().all()) for p in model.parameters())
-
-
-@torch.no_grad()
-def _end_on_slow_weights(optimizer: Optimizer) -> None:
-    """Leave a Lookahead's slow weights in the model; other optimizers leave there what is to be evaluated."""
-    if not hasattr(optimizer, "slow_weights"):
-        return
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    with optimizer.slow_weights():
-        slow = [p.detach().clone() for p in parameters]
-    for p, value in zip(parameters, slow, strict=True):
-        p.copy_(value)

@@ -23,8 +23,8 @@ class Row:
     make: Callable[..., Optimizer]  # (base, **common arguments) -> optimizer
     calls: int  # closure calls of one step
     copies: int  # parameter-sized tensors kept from step to step, beyond the base optimizer's
-    transients: int = 1  # parameter-sized tensors more at the peak inside a step
-    transients_on_host: int = 0  # the same with weights on the CPU, where ε is not written
+    transients: float = 1  # parameter-sized tensors more at the peak inside a step
+    transients_on_host: float = 0  # the same with weights on the CPU, where ε is not written
     own_model: bool = True  # takes model=
 
 
@@ -44,14 +44,21 @@ class _Switching(Lookbehind):
 
 
 ASAM = {"transients": 2, "transients_on_host": 2}
+FOLLOWING = {"transients": 0.25, "transients_on_host": 0.25}  # a byte for each weight tells which were changed
 ROWS = [
     Row("SAM", lambda base, **c: SAM(base, rho=0.1, **c), calls=2, copies=1),
     Row("ASAM", lambda base, **c: SAM(base, rho=0.5, perturbation="asam", **c), calls=2, copies=1, **ASAM),
     Row("MultistepSAM-last", lambda base, **c: MultistepSAM(base, rho=0.1, k=3, **c), calls=4, copies=1),
-    Row("MultistepSAM-mean", lambda base, **c: MultistepSAM(base, 0.1, k=3, gather="mean", **c), calls=4, copies=2),
-    Row("Lookahead-SGD", _lookahead, calls=1, copies=2, transients=0, own_model=False),
-    Row("Lookahead-SAM", _lookahead_sam, calls=2, copies=3, own_model=False),
-    Row("Lookbehind", lambda base, **c: Lookbehind(base, rho=0.1, k=3, alpha=0.6, **c), calls=4, copies=2),
+    Row("MultistepSAM-mean", lambda base, **c: MultistepSAM(base, 0.1, k=3, gradient="mean", **c), calls=4, copies=2),
+    Row("Lookahead-SGD", _lookahead, calls=1, copies=2, **FOLLOWING, own_model=False),
+    Row("Lookahead-SAM", _lookahead_sam, calls=2, copies=3, transients_on_host=0.25, own_model=False),
+    Row(
+        "Lookbehind",
+        lambda base, **c: Lookbehind(base, rho=0.1, k=3, alpha=0.6, **c),
+        calls=4,
+        copies=2,
+        transients_on_host=1,
+    ),
     Row(
         "Lookbehind-adaptive",
         lambda base, **c: Lookbehind(base, 0.1, k=3, alpha="adaptive", **c),
@@ -73,7 +80,13 @@ ROWS = [
         copies=2,
         **ASAM,
     ),
-    Row("Lookbehind-switching", lambda base, **c: _Switching(base, 0.1, k=3, alpha=0.6, **c), calls=6, copies=2),
+    Row(
+        "Lookbehind-switching",
+        lambda base, **c: _Switching(base, 0.1, k=3, alpha=0.6, **c),
+        calls=6,
+        copies=2,
+        transients_on_host=1,
+    ),
 ]
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -39,7 +39,7 @@ def base() -> torch.optim.SGD:
         (lambda: MultistepSAM(base(), k=0), ValueError, "k is 0.*at least 1"),
         (lambda: MultistepSAM(base(), k=2.0), TypeError, "k is 2.0 .*whole number"),
         (lambda: MultistepSAM(base(), k=True), TypeError, "k is True"),
-        (lambda: MultistepSAM(base(), gather="sum"), ValueError, "'sum'.*'last', 'mean'"),
+        (lambda: MultistepSAM(base(), gradient="sum"), ValueError, "'sum'.*'last', 'mean'"),
         (lambda: Lookbehind(base(), alpha=0.0), ValueError, "alpha is 0.0.*at most 1"),
         (lambda: Lookbehind(base(), alpha=1.5), ValueError, "alpha is 1.5"),
         (lambda: Lookbehind(base(), alpha=float("nan")), ValueError, "alpha is nan"),

@@ -73,7 +73,7 @@ def test_gradient_in_some_passes_only_leaves_no_perturbation_behind(row: Row, pr
 
 def test_mean_gather_counts_a_missing_gradient_as_zero() -> None:
     task = Task()
-    optimizer = MultistepSAM(torch.optim.SGD(task.net.parameters(), lr=0.0), rho=0.1, k=2, gather="mean")
+    optimizer = MultistepSAM(torch.optim.SGD(task.net.parameters(), lr=0.0), rho=0.1, k=2, gradient="mean")
     met: list[Tensor] = []
     calls = 0
 
@@ -97,7 +97,7 @@ def test_mean_gather_lets_the_closure_zero_gradients_in_place() -> None:
     a, b = Task(), Task()
     results = []
     for task, to_none in ((a, True), (b, False)):
-        optimizer = MultistepSAM(torch.optim.SGD(task.net.parameters(), lr=0.1), rho=0.1, k=3, gather="mean")
+        optimizer = MultistepSAM(torch.optim.SGD(task.net.parameters(), lr=0.1), rho=0.1, k=3, gradient="mean")
 
         def closure() -> Tensor:
             task.net.zero_grad(set_to_none=to_none)  # noqa: B023 -- used within this pass of the loop only
@@ -114,7 +114,7 @@ def test_mean_gather_lets_the_closure_zero_gradients_in_place() -> None:
 def test_mean_gather_keeps_no_hold_on_a_gradient() -> None:
     """Where the last gradient is missing, the mean is a tensor of its own, which closures may zero in place."""
     p = nn.Parameter(torch.zeros(1))
-    optimizer = MultistepSAM(torch.optim.SGD([p], lr=1.0), rho=0.0, k=2, gather="mean")
+    optimizer = MultistepSAM(torch.optim.SGD([p], lr=1.0), rho=0.0, k=2, gradient="mean")
     gradients = iter([1.0, 1.0, None, 1.0, 1.0, 3.0])  # two steps of three passes
 
     def closure() -> Tensor:

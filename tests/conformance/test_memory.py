@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from lookbehind import Lookbehind
-from lookbehind.optim._memory import Places
-from tests.conformance.rows import Row, Task, every_base, every_row, same
+from tests.conformance.rows import Row, Task, every_base, every_row
 
 
 def places(weights: list[Tensor]) -> list[int]:
@@ -73,54 +71,21 @@ def trained(make: Callable[[Optimizer], Optimizer], base: type[Optimizer]) -> li
     return task.weights()
 
 
-@pytest.mark.parametrize("base", [Moving, Flat])
+class Keeping(SGD):
+    """Keeps the tensors in which its weights are, as kernels of one's own do."""
+
+    def __init__(self, parameters: Any, lr: float) -> None:
+        super().__init__(parameters, lr)
+        self.kept = [p.data for group in self.param_groups for p in group["params"]]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for kept, p in zip(self.kept, self.param_groups[0]["params"], strict=True):
+            kept.sub_(self.param_groups[0]["lr"] * p.grad)
+
+
+@pytest.mark.parametrize("base", [Moving, Flat, Keeping])
 @every_row
 def test_a_base_may_know_or_place_weights_otherwise(row: Row, base: type[Optimizer]) -> None:
     for found, expected in zip(trained(row.make, base), trained(row.make, SGD), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
-
-
-class Kind(nn.Parameter):
-    """A kind of parameter that may keep its numbers elsewhere than a plain one does."""
-
-
-def test_only_memory_of_its_own_is_left() -> None:
-    vector = torch.arange(6.0)
-    plain, half = nn.Parameter(torch.zeros(2)), nn.Parameter(vector[:3])
-    kind = Kind(torch.zeros(2))
-    weights: list[Tensor] = [plain, half, kind]
-    others = [torch.ones_like(w, requires_grad=False) for w in weights]
-    where, there = places(weights), places(others)
-    with torch.no_grad(), Places(weights, others).changed():
-        assert places(weights) == [there[0], *where[1:]]
-        assert [w.sum().item() for w in weights] == [2, 3, 2]
-        for w in weights:
-            w += 1
-    assert places(weights) == where
-    assert [w.tolist() for w in weights] == [[0, 0], [0, 1, 2], [0, 0]]
-    assert [o.tolist() for o in others] == [[2, 2], [2, 2, 2], [2, 2]]
-
-
-@pytest.mark.parametrize("at", [1, 2])
-def test_after_a_failure_weights_are_where_they_were(at: int) -> None:
-    task = Task()
-    parameters = list(task.net.parameters())
-    optimizer = Lookbehind(SGD(parameters, lr=0.1), k=2)
-    optimizer.step(task.closure())
-    where, before, count = places(parameters), task.weights(), 0
-    original = Places.changed
-
-    def interrupted(self: Places) -> Any:
-        nonlocal count
-        count += 1
-        if count == at:
-            self.moved[0][0].data = self.moved[0][2]  # one is away, and Ctrl-C arrives before the others are
-            raise KeyboardInterrupt
-        return original(self)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Places, "changed", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            optimizer.step(task.closure(1))
-    assert places(parameters) == where
-    assert same(task.weights(), before)

@@ -95,7 +95,10 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(row: Row) -> None:
 
 def test_slow_weights_of_another_shape_are_refused() -> None:
     a, b = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
-    saved = Lookahead(torch.optim.SGD([a], lr=0.1)).state_dict()
+    optimizer = Lookahead(torch.optim.SGD([a], lr=0.1))
+    a.grad = torch.ones(2)
+    optimizer.step()
+    saved = optimizer.state_dict()
     with pytest.raises(ValueError, match=r"\(2,\).*\(3,\)"):
         Lookahead(torch.optim.SGD([b], lr=0.1)).load_state_dict(saved)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from typing import Any
 
@@ -127,12 +128,30 @@ def test_lookahead_shows_slow_weights_on_request() -> None:
     assert same(task.weights(), fast)
 
 
-def test_lookahead_checkpoint_within_slow_weights_is_refused() -> None:
+def test_lookahead_checkpoint_within_slow_weights_has_the_fast_ones() -> None:
+    task, resumed = Task(), Task()
+    optimizer, again = Lookahead(sgd(task), k=3), Lookahead(sgd(resumed), k=3)
+    optimizer.step(task.closure())
+    with optimizer.slow_weights():
+        resumed.net.load_state_dict(task.net.state_dict())
+        again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for i in range(1, 5):
+        optimizer.step(task.closure(i))
+        again.step(resumed.closure(i))
+        assert same(task.weights(), resumed.weights())
+
+
+def test_lookahead_checkpoint_without_the_fast_weights_is_refused() -> None:
+    """As a distributed checkpoint would be, which loads what the optimizer that loads it has."""
     task = Task()
     optimizer = Lookahead(sgd(task), k=3)
     optimizer.step(task.closure())
-    with optimizer.slow_weights(), pytest.raises(RuntimeError, match="leave"):
-        optimizer.state_dict()
+    with optimizer.slow_weights():
+        saved = copy.deepcopy(optimizer.state_dict())
+    for entry in saved["state"].values():
+        del entry["lookahead_fast"]
+    with pytest.raises(ValueError, match="fast weights are missing"):
+        Lookahead(sgd(Task()), k=3).load_state_dict(saved)
 
 
 def test_a_step_leaves_the_slow_weights_view_first() -> None:
@@ -166,7 +185,7 @@ def test_slow_weights_in_a_checkpoint_follow_the_model() -> None:
     optimizer = Lookahead(sgd(task), k=2, alpha=0.5)
     for i in range(2):  # a whole cycle
         optimizer.step(task.closure(i))
-    saved = [entry["slow"] for entry in optimizer.state_dict()["state"].values()]
+    saved = [entry["lookahead_slow"] for entry in optimizer.state_dict()["state"].values()]
     assert same(saved, task.weights())
 
 
@@ -321,7 +340,7 @@ def test_lookahead_nests() -> None:
     for i in range(3):
         optimizer.step(task.closure(i))
     keys = set(optimizer.state_dict()["state"][0])
-    assert {"slow", "lookahead_slow"} <= keys
+    assert {"lookahead_slow", "lookahead2_slow"} <= keys
 
 
 @pytest.mark.parametrize("make", [SAM, MultistepSAM, Lookbehind])

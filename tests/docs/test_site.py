@@ -12,7 +12,7 @@ import pytest
 
 import lookbehind as lb
 from lookbehind import measure
-from lookbehind.optim import climb, interpolation, lookahead, lookbehind, multistep, perturbation, sam
+from lookbehind.optim import ascent, lookahead, lookbehind, multistep_sam, perturbation, sam
 from tests.docs.built import Page, Site, build, copy_sources
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks
 
@@ -108,13 +108,13 @@ def test_what_the_pages_import_is_in_the_reference(site: Site) -> None:
 @pytest.mark.parametrize(
     ("page", "shown"),
     [
-        ("sam", [sam.SAM._update, perturbation.Euclidean.direction, perturbation.Euclidean.__call__]),
-        ("asam", [perturbation.Adaptive.direction, perturbation.Adaptive.__call__]),
-        ("multistep-sam", [multistep.MultistepSAM._update]),
-        ("lookahead", [lookahead.Lookahead._update]),
-        ("lookbehind", [lookbehind.Lookbehind._update, climb.Climber._climb]),
-        ("adaptive-alpha", [interpolation.aligned_alpha, lookbehind.Lookbehind._alphas]),
-        ("switching-minibatches", [climb.Climber._climb]),
+        ("sam", [sam.SAM.update, perturbation.Euclidean.__call__]),
+        ("asam", [perturbation.Adaptive.__call__]),
+        ("multistep-sam", [multistep_sam.MultistepSAM.update]),
+        ("lookahead", [lookahead.Lookahead.update]),
+        ("lookbehind", [lookbehind.Lookbehind.update, ascent.Ascent.climb]),
+        ("adaptive-alpha", [lookbehind.aligned_alpha, lookbehind.Lookbehind._alphas]),
+        ("switching-minibatches", [ascent.Ascent.inner_steps]),
     ],
 )
 def test_algorithms_show_the_code_as_it_is(site: Site, page: str, shown: list[object]) -> None:

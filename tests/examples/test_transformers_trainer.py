@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import socket
@@ -70,7 +71,7 @@ METHODS: dict[str, tuple[Callable[[nn.Module], Any], int]] = {  # with the passe
     "SGD": (sgd, 1),
     "SAM": (lambda m: SAM(sgd(m), rho=0.1), 2),
     "ASAM": (lambda m: SAM(sgd(m), rho=0.5, perturbation="asam"), 2),
-    "MultistepSAM": (lambda m: MultistepSAM(sgd(m), rho=0.1, k=3, gather="mean"), 4),
+    "MultistepSAM": (lambda m: MultistepSAM(sgd(m), rho=0.1, k=3, gradient="mean"), 4),
     "Lookbehind": (lambda m: Lookbehind(sgd(m), rho=0.1, k=2, alpha=0.5), 3),
     "Lookbehind adaptive": (lambda m: Lookbehind(sgd(m), rho=0.1, k=3, alpha="adaptive"), 4),
     "Lookahead": (lambda m: Lookahead(sgd(m), k=2), 1),
@@ -181,19 +182,19 @@ class Masks:
 def test_dropout_masks_are_fresh_or_shared_as_asked(tmp_path: Path) -> None:
     """With two micro-batches and three passes a step, shared masks are the same two in all passes of a step."""
     masks = {}
-    for rng in ("fresh", "shared"):
+    for same in (False, True):
 
         def make(model: nn.Module) -> Lookbehind:
-            return Lookbehind(sgd(model), rho=0.1, k=2, rng=rng)  # noqa: B023 -- used within this pass of the loop
+            return Lookbehind(sgd(model), rho=0.1, k=2, same_dropout=same)  # noqa: B023 -- used within this pass of the loop
 
         def watch(trainer: Trainer) -> None:
-            masks[rng] = Masks(trainer)  # noqa: B023
+            masks[same] = Masks(trainer)  # noqa: B023
 
         trained(tmp_path, make=make, prepare=watch, dropout=0.3, steps=2, gradient_accumulation_steps=2)
-        assert len(masks[rng].drawn) == 12
-    assert masks["fresh"].different(range(12)) == 12
-    assert masks["shared"].different(range(6)) == masks["shared"].different(range(6, 12)) == 2
-    assert masks["shared"].different(range(12)) == 4
+        assert len(masks[same].drawn) == 12
+    assert masks[False].different(range(12)) == 12
+    assert masks[True].different(range(6)) == masks[True].different(range(6, 12)) == 2
+    assert masks[True].different(range(12)) == 4
 
 
 @pytest.mark.parametrize("name", ["Lookbehind adaptive", "Lookahead SAM"])
@@ -237,10 +238,10 @@ def test_deepspeed_is_refused(tmp_path: Path) -> None:
 def test_perturbation_by_rank_is_refused(tmp_path: Path) -> None:
     def make(model: nn.Module) -> SAM:
         optimizer = SAM(sgd(model))
-        optimizer.perturb = "rank"
+        optimizer.ascent = dataclasses.replace(optimizer.ascent, sync=False)
         return optimizer
 
-    with pytest.raises(ValueError, match='use perturb="global"'):
+    with pytest.raises(ValueError, match="use sync_ascent=True"):
         trained(tmp_path, make=make)
 
 

@@ -94,7 +94,7 @@ def test_settings_arrive_where_they_belong() -> None:
     assert lookbehind.model is None
 
     mean = trainer(Run(workload=TINY, method=METHODS["multistep, mean"][0])).optimizer
-    assert mean.gather == "mean"
+    assert mean.gradient == "mean"
 
     both = {"perturbation": "asam", "rho": 1.0, "eta": 0.02, "unperturbed_statistics": True}
     outer = trainer(Run(workload=TINY, method=Method(kind="lookahead", k=5, alpha=0.2, **both)))

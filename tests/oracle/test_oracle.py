@@ -119,7 +119,7 @@ ALGORITHMS = {
     ),
     "Multistep, mean": Algorithm(
         lambda g, base, e: paper.Multistep(g, base, e, K, mean=True),
-        lambda base, p: lookbehind.MultistepSAM(base, rho=RHO, k=K, gather="mean", perturbation=p),
+        lambda base, p: lookbehind.MultistepSAM(base, rho=RHO, k=K, gradient="mean", perturbation=p),
         K + 1,
     ),
     "Lookahead-SAM": Algorithm(

@@ -81,14 +81,14 @@ def test_fresh_masks_in_each_pass_by_default(row: Row) -> None:
 
 @climbers
 def test_shared_masks_within_a_step_and_new_ones_in_the_next(row: Row) -> None:
-    masks = _masks(lambda base: row.make(base, rng="shared"))
+    masks = _masks(lambda base: row.make(base, same_dropout=True))
     assert len(masks) == 2 * row.calls
     assert len({tuple(m.tolist()) for m in masks[: row.calls]}) == 1
     assert len({tuple(m.tolist()) for m in masks}) == 2
 
 
 def test_switching_minibatches_can_share_masks_too() -> None:
-    masks = _masks(lambda base: Lookbehind(base, k=2, rng="shared"), closures=2)
+    masks = _masks(lambda base: Lookbehind(base, k=2, same_dropout=True), closures=2)
     assert len({tuple(m.tolist()) for m in masks}) == 2
 
 
@@ -96,8 +96,8 @@ def test_shared_masks_make_lookbehind_its_law_with_dropout() -> None:
     """Lookbehind equals mean-gradient Multistep-SAM at rate α·k·η also with dropout, if the passes share masks."""
     ends = []
     for make in (
-        lambda p: Lookbehind(torch.optim.SGD(p, lr=0.1), 0.1, 3, 0.5, rng="shared"),
-        lambda p: MultistepSAM(torch.optim.SGD(p, lr=0.1 * 0.5 * 3), 0.1, 3, "mean", rng="shared"),
+        lambda p: Lookbehind(torch.optim.SGD(p, lr=0.1), 0.1, 3, 0.5, same_dropout=True),
+        lambda p: MultistepSAM(torch.optim.SGD(p, lr=0.1 * 0.5 * 3), 0.1, 3, "mean", same_dropout=True),
     ):
         task = Task()
         torch.manual_seed(0)
@@ -128,7 +128,7 @@ def test_random_numbers_after_a_step_do_not_repeat() -> None:
         p.grad = torch.ones(3)
         return torch.zeros(())
 
-    Lookbehind(torch.optim.SGD([p], lr=0.1), rng="shared").step(closure)
+    Lookbehind(torch.optim.SGD([p], lr=0.1), same_dropout=True).step(closure)
     after = torch.rand(4)
     torch.manual_seed(0)
     assert torch.equal(drawn[0], torch.rand(4))
@@ -137,4 +137,4 @@ def test_random_numbers_after_a_step_do_not_repeat() -> None:
 
 def test_lookahead_has_one_pass_and_no_such_argument() -> None:
     with pytest.raises(TypeError):
-        Lookahead(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1), rng="shared")  # type: ignore[call-arg]
+        Lookahead(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1), same_dropout=True)  # type: ignore[call-arg]

@@ -96,7 +96,7 @@ def skips_together(kind: str, row: Row, how: str, perturb: str) -> dict[str, Any
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8) if how == "scaler" else None
         options = {"nonfinite": "skip"} if how == "skip" else {}
         if perturb == "rank":
-            options |= {"perturb": "rank", "model": net}
+            options |= {"sync_ascent": False, "model": net}
         optimizer = row.make(BASES["momentum"](net.parameters()), **options)
         step_options = {"grad_scaler": scaler} if scaler is not None else {}
         before: list[Tensor] = []
@@ -122,7 +122,7 @@ def each_rank_s_own_perturbation(name: str) -> dict[str, Any]:
     task = Task(dtype=torch.float64)
     net = DistributedDataParallel(task.net)
     base = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.5)
-    optimizer = RANK_METHODS[name](base, perturb="rank", model=net)
+    optimizer = RANK_METHODS[name](base, sync_ascent=False, model=net)
     for i in range(STEPS):
         optimizer.step(closure_of(task, net, i))
     return {"weights": whole_weights(net)}
@@ -132,13 +132,13 @@ RANK_METHODS: dict[str, Callable[..., Any]] = {
     "SAM": lambda base, **c: SAM(base, rho=0.1, **c),
     "ASAM": lambda base, **c: SAM(base, rho=0.5, perturbation="asam", **c),
     "Multistep last": lambda base, **c: MultistepSAM(base, rho=0.1, k=3, **c),
-    "Multistep mean": lambda base, **c: MultistepSAM(base, rho=0.1, k=3, gather="mean", **c),
+    "Multistep mean": lambda base, **c: MultistepSAM(base, rho=0.1, k=3, gradient="mean", **c),
     "Lookbehind": lambda base, **c: Lookbehind(base, rho=0.1, k=3, alpha=0.6, **c),
     "Lookbehind adaptive": lambda base, **c: Lookbehind(base, rho=0.1, k=3, alpha="adaptive", **c),
 }
 
 
-def collectives_of_ddp(name: str, perturb: str) -> int:
+def collectives_of_ddp(name: str, sync: bool) -> int:
     """Count gradient-sized collectives of one step: those of DDP, through its hook, and ours."""
     task = Task(dtype=torch.float32)
     net = DistributedDataParallel(task.net)
@@ -160,7 +160,7 @@ def collectives_of_ddp(name: str, perturb: str) -> int:
 
     dist.all_reduce = counting
     try:
-        optimizer = RANK_METHODS[name](torch.optim.SGD(net.parameters(), lr=0.1), perturb=perturb, model=net)
+        optimizer = RANK_METHODS[name](torch.optim.SGD(net.parameters(), lr=0.1), sync_ascent=sync, model=net)
         optimizer.step(closure_of(task, net, 0))
         counted = 0  # DDP rebuilds its buckets after the first step
         optimizer.step(closure_of(task, net, 1))
@@ -177,7 +177,8 @@ def reductions_of_fsdp(name: str) -> int:
     optimizer.step(closure_of(task, net, 0))
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         optimizer.step(closure_of(task, net, 1))
-    return sum(event.count for event in profiler.key_averages() if event.key == "_c10d_functional::all_reduce")
+    ours = ("c10d::allreduce_", "_c10d_functional::all_reduce")
+    return sum(event.count for event in profiler.key_averages() if event.key in ours)
 
 
 def resumes(kind: str, row: Row, folder: str) -> dict[str, Any]:
@@ -225,8 +226,8 @@ def cases(folder: str) -> dict[str, Callable[[], Any]]:
                 every[f"skips rank {row.name} {how}"] = lambda r=row, h=how: skips_together("ddp", r, h, "rank")
     for name in RANK_METHODS:
         every[f"rank {name}"] = lambda n=name: each_rank_s_own_perturbation(n)
-        for perturb in ("global", "rank"):
-            every[f"collectives ddp {name} {perturb}"] = lambda n=name, p=perturb: collectives_of_ddp(n, p)
+        for sync in (True, False):
+            every[f"collectives ddp {name} {sync}"] = lambda n=name, s=sync: collectives_of_ddp(n, s)
         every[f"reductions fsdp {name}"] = lambda n=name: reductions_of_fsdp(n)
     return every
 

@@ -50,7 +50,7 @@ COSTS = {
     ),
     # k − 1 sums, the first of which is a copy; the last sum and a division.
     "Multistep-SAM, mean": Cost(
-        lambda base, k: MultistepSAM(base, k=k, gather="mean"),
+        lambda base, k: MultistepSAM(base, k=k, gradient="mean"),
         lambda k: k + 1,
         lambda k, n, a: 2 + a * k + (k - 1 + 2 if k > 1 else 0),
         lambda k, e: e * k,

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from transformers import Trainer
 
 from lookbehind._random import random_state, set_random_state
-from lookbehind.optim import Wrapper
+from lookbehind.optim import AscentWrapper, OptimizerWrapper
 
 
 class SharpnessAwareTrainer(Trainer):
@@ -33,7 +33,7 @@ class SharpnessAwareTrainer(Trainer):
         *args, **kwargs: as for ``Trainer``; ``optimizers=(Lookbehind(AdamW(...)), None)`` among them.
 
     Raises:
-        ValueError: when training begins with ``fp16`` (``bf16`` is fine), with DeepSpeed, or with ``perturb="rank"``.
+        ValueError: when training begins with ``fp16`` (``bf16`` is fine), with DeepSpeed, or ``sync_ascent=False``.
 
     Example:
         >>> import torch
@@ -61,13 +61,13 @@ class SharpnessAwareTrainer(Trainer):
         if self._hook is not None:
             self._hook.remove()
         self._hook, self._batches = None, ()
-        if isinstance(optimizer, Wrapper):
+        if isinstance(optimizer, OptimizerWrapper):
             if optimizer.needs_closure:
                 self._refuse_unsupported(optimizer)
             self._hook = optimizer.register_step_pre_hook(self._hand_closure)
         return prepared
 
-    def _refuse_unsupported(self, optimizer: Wrapper) -> None:
+    def _refuse_unsupported(self, optimizer: OptimizerWrapper) -> None:
         name = type(optimizer).__name__
         if self.accelerator.scaler is not None:
             raise ValueError(
@@ -75,8 +75,8 @@ class SharpnessAwareTrainer(Trainer):
             )
         if self.is_deepspeed_enabled:
             raise ValueError(f"DeepSpeed is on, which steps without a closure; {name} needs one: use DDP")
-        if getattr(optimizer, "perturb", "global") == "rank":
-            raise ValueError('perturb is "rank", but the Trainer averages the first gradient; use perturb="global"')
+        if isinstance(optimizer, AscentWrapper) and not optimizer.ascent.sync:
+            raise ValueError("sync_ascent is False, but the Trainer averages the first gradient; use sync_ascent=True")
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """Fetch the micro-batches of a step as ``Trainer`` does, and keep them for the passes to come."""

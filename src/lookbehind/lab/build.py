@@ -116,7 +116,7 @@ def base_of(workload: Workload, method: Method, model: nn.Module) -> SGD:
 
 def optimizer_of(method: Method, base: Optimizer, model: nn.Module) -> Optimizer:
     """Return the method around a base optimizer."""
-    given = method.model_dump(include={"k", "alpha", "gather"}, exclude_none=True)  # no more than the kind takes
+    given = method.model_dump(include={"k", "alpha"}, exclude_none=True)  # no more than the kind takes
     if method.kind == "base":
         return base
     if method.rho is None:
@@ -130,7 +130,7 @@ def optimizer_of(method: Method, base: Optimizer, model: nn.Module) -> Optimizer
         case "sam":
             return SAM(base, **climb)
         case "multistep":
-            return MultistepSAM(base, **climb, **given)
+            return MultistepSAM(base, gradient=method.gather or "last", **climb, **given)
         case "lookahead":
             return Lookahead(SAM(base, **climb), **given)
         case "lookbehind":

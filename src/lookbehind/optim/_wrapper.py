@@ -1,104 +1,145 @@
 """The contract that every optimizer of this package keeps, written once.
 
 A wrapper is a real ``torch.optim.Optimizer`` around a base optimizer. Parameter groups and state are the base's own,
-so schedulers, checkpoints and hooks see one optimizer. An algorithm fills in one method, ``_update``.
+so schedulers, checkpoints and hooks see one optimizer. A method fills in ``update``.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from lookbehind._checks import choice
+from lookbehind._checks import choice, count, shown
 from lookbehind._distributed import full_tensor
-from lookbehind.optim._memory import Places
-from lookbehind.optim._passes import Closure, Face, NonfiniteGradientError, Passes
-from lookbehind.optim._snapshot import Snapshot, uninterrupted, without_grad
+from lookbehind._tensors import copy_
+from lookbehind.optim._buffers import Buffers, split
+from lookbehind.optim._evaluation import Closure, GradientEvaluator
+from lookbehind.optim._foreign import refuse_foreign_call, unknown_attribute
+from lookbehind.optim._identity import require_memory_of_their_own
+from lookbehind.optim._rollback import Rollback, stateful, uninterrupted, without_grad
+from lookbehind.optim._step import Group, Step
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
 
-Group = dict[str, Any]
+T = TypeVar("T")
 
 
-class Wrapper(Optimizer):
+class WrapperOptions(TypedDict, total=False):
+    """The options of all optimizers of this package; ``AscentOptions`` says what they mean."""
+
+    nonfinite: Literal["propagate", "skip", "raise"]
+    rollback: Literal["weights", "full"]
+
+
+class OptimizerWrapper(Optimizer):
     """A base optimizer with more than one gradient, or more than one set of weights, a step.
+
+    A constructor ends with ``self._wrap()``: until then the base is as it was.
 
     Args:
         base: the optimizer instance that makes the descent steps.
-        entries: what this optimizer keeps in each parameter group, with defaults (``rho``, ``alpha``, counters).
-        model: the module whose BatchNorm statistics shall follow the unperturbed pass only.
-        nonfinite: "propagate", "skip" or "raise".
-        rollback: "weights" or "full".
+        entries: numbers that are kept in each parameter group, with defaults (``rho``, ``alpha``, counters).
+        **options: see ``AscentOptions``.
 
     """
 
+    takes = frozenset(WrapperOptions.__annotations__)
     needs_closure = True
-    base_moves_last = False  # whether the base optimizer moves only when all gradients of a step are known
+    base_steps_last = False  # whether the base optimizer moves only when all gradients of a step are known
     last_step_skipped = False
 
-    def __init__(
-        self,
-        base: Optimizer,
-        entries: Mapping[str, float],
-        *,
-        model: torch.nn.Module | None,
-        nonfinite: str,
-        rollback: str,
-    ) -> None:
-        if not isinstance(base, Optimizer):
-            raise TypeError(f"base is {base!r}; an instance of torch.optim.Optimizer is needed, such as SGD(...)")
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        """Refuse the calls of other packages by a sentence that shows the right one."""
+        refuse_foreign_call(cls, args, options)
+        return super().__new__(cls)
+
+    def __init__(self, base: Optimizer, entries: Mapping[str, float], **options: Any) -> None:
+        if unknown := sorted(options.keys() - self.takes):
+            raise TypeError(
+                f"{type(self).__name__} has no option {unknown[0]}; beside those of its signature it has "
+                f"{', '.join(sorted(self.takes))}"
+            )
+        model = options.get("model")
         if model is not None and not isinstance(model, torch.nn.Module):
-            raise TypeError(f"model is {model!r}; a torch.nn.Module or None is needed")
+            raise TypeError(f"model is {shown(model)}; a torch.nn.Module or None is needed")
         self.base = base
         self.model = model
-        self.nonfinite = choice("nonfinite", nonfinite, ("propagate", "skip", "raise"))
-        self.rollback = choice("rollback", rollback, ("weights", "full"))
+        self.nonfinite = choice("nonfinite", options.get("nonfinite", "propagate"), ("propagate", "skip", "raise"))
+        self.rollback = choice("rollback", options.get("rollback", "weights"), ("weights", "full"))
+        self.same_dropout = choice("same_dropout", options.get("same_dropout", False), (True, False))
+        owner = type(self).__name__.lower()
         # Adadelta has a `rho` of its own, RMSprop, ASGD and an inner Lookahead an `alpha`: theirs keep the name.
-        self._keys = {name: _free_key(name, type(self).__name__, base.defaults) for name in entries}
-        self._entries = {self._keys[name]: value for name, value in entries.items()} | {"skipped_steps": 0}
-        self._scratch: dict[str, dict[Tensor, Tensor]] = {}
-        self._places: Places | None = None  # where the weights are in memory, while they may be elsewhere
-        self._faces: list[Face] = []
-        self._failed_faces: list[Face] = []
+        taken = set(base.defaults) | _entries_of(base)
+        self._keys = {name: _free_key(name, owner, taken) for name in (*entries, "method")}
+        self._entries: dict[str, Any] = {self._keys[name]: value for name, value in entries.items()}
+        depth = sum(type(o).__name__.lower() == owner for o in _chain(base))
+        self._buffers = Buffers(base, f"{owner}{depth + 1 if depth else ''}_")
+
+    def _wrap(self) -> None:
+        """Check everything, then put this optimizer's entries into the base's groups."""
+        self._entries |= {self._keys["method"]: self._method(), "skipped_steps": 0}
+        groups = self.base.param_groups
+        given = _given_by_user(self.base)
+        for index, group in enumerate(groups):
+            before = {key: value for key, value in group.items() if key in given[index]}
+            self._checked_entries({**self._entries, **before})
+        require_memory_of_their_own([p for group in groups for p in group["params"]], self._name_of)
+        _unwrap(self.base)
+        self._given = [{key: group[key] for key in self._entries if key in group} for group in groups]
         # Not Optimizer.__init__: it would make groups and state of its own, and these are the base's.
-        super().__setstate__({"defaults": {**base.defaults, **self._entries}})
-        for group in self.param_groups:
-            self._adopt(group)
+        super().__setstate__({"defaults": {**self.base.defaults, **self._entries}})
+        for group in groups:
+            group.update(self._checked_entries({**self._entries, **group}))
+        self.base.__dict__["_wrapped_by"] = self
+
+    def _given_to(self, index: int) -> Group:
+        """Return the entries that a group had before this optimizer added its own."""
+        return self._given[index] if index < len(self._given) else {}
 
     # --- one optimizer with the base ---------------------------------------------------------------------------
 
     @property
-    def param_groups(self) -> list[Group]:  # type: ignore[override]
+    def param_groups(self) -> list[Group]:
         """The base optimizer's groups, with this optimizer's entries in each."""
         return self.base.param_groups
 
+    @param_groups.setter
+    def param_groups(self, groups: list[Group]) -> None:
+        self.base.param_groups = groups
+
     @property
-    def state(self) -> Any:  # type: ignore[override]
-        """The base optimizer's state."""
+    def state(self) -> Any:
+        """The base optimizer's state, with this optimizer's saved tensors in it."""
         return self.base.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.base.state = state
 
     @property
     def skipped_steps(self) -> int:
         """Steps that ``nonfinite="skip"`` has skipped so far."""
-        return int(self.param_groups[0]["skipped_steps"])
+        return int(self._entry("skipped_steps", 0))
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """What ``GradScaler.step`` reads before it steps: it would unscale the first gradient only, and say nothing."""
-        if self.needs_closure:
-            raise TypeError(
-                f"{type(self).__name__} takes several gradients a step, and GradScaler.step unscales one; call "
-                "optimizer.step(closure, grad_scaler=scaler) and scaler.update()"
-            )
-        return False
+        """``GradScaler.step`` reads this: it hands itself to a step with several gradients, which it cannot unscale."""
+        return self.needs_closure
+
+    def __getattr__(self, name: str) -> Any:
+        # Schedule-free bases have two modes, which Accelerate switches.
+        if name in ("train", "eval") and hasattr(self.__dict__.get("base"), name):
+            return getattr(self.base, name)
+        raise AttributeError(unknown_attribute(type(self).__name__, name), name=name, obj=self)
 
     def group_key(self, name: str) -> str:
         """Return the key of ``rho`` or ``alpha`` in the parameter groups.
@@ -115,63 +156,132 @@ class Wrapper(Optimizer):
     def add_param_group(self, param_group: Group) -> None:
         """Add a group to the base optimizer, with ``rho`` and ``alpha`` of its own or by default."""
         if isinstance(param_group, dict):
-            self._adopt(dict(param_group))  # check before anything is added
+            self._checked_entries({**self._entries, **param_group})  # before anything is added
         self.base.add_param_group(param_group)
-        self._adopt(self.param_groups[-1])
+        group = self.param_groups[-1]
+        self._given.append({key: group[key] for key in self._entries if key in group})
+        group.update(self._checked_entries({**self._entries, **group}))
 
-    def _adopt(self, group: Group) -> None:
-        """Give a group the entries that it lacks, and check those that it has."""
-        for key, default in self._entries.items():
-            group.setdefault(key, default)
+    def _checked_entries(self, group: Group) -> Group:
+        """Return this optimizer's entries of a group, as plain numbers; raise if one is not allowed."""
+        checked = {key: group[key] for key in self._entries}
         for name, key in self._keys.items():
-            group[key] = self._check(name, group[key])
+            checked[key] = self._check(name, group[key])
+        checked["skipped_steps"] = count("skipped_steps", group["skipped_steps"], least=0)
+        return checked
 
     def _check(self, name: str, value: Any) -> Any:
         """Return the value of an entry, or raise if it is not allowed."""
         return value
 
+    def _entry(self, key: str, default: Any) -> Any:
+        groups = self.param_groups
+        return groups[0].get(key, default) if groups else default
+
+    def _set(self, key: str, value: Any) -> None:
+        for group in self.param_groups:
+            group[key] = value
+
+    def _details(self) -> dict[str, object]:
+        """Return what makes two optimizers of one class different methods, beside the entries of the groups."""
+        return {}
+
+    def _method(self) -> str:
+        """Return the name of the method, as ``repr`` shows it and a checkpoint keeps it."""
+        details = ", ".join(f"{name}={_brief(value)}" for name, value in self._details().items())
+        return f"{type(self).__name__}({details})"
+
+    def __repr__(self) -> str:
+        groups = super().__repr__().partition("\n")[2]
+        inside = self.base._method() if isinstance(self.base, OptimizerWrapper) else type(self.base).__name__
+        return f"{self._method()} around {inside} (\n{groups}"
+
+    # --- checkpoints and copies --------------------------------------------------------------------------------
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the base optimizer's ``state_dict`` with this optimizer's entries and state in it."""
+        """Return the base optimizer's ``state_dict`` with this optimizer's entries and saved tensors in it."""
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
-        state_dict = self._pack(self.base.state_dict())
+        state_dict = self.base.state_dict()
         for post_hook in self._optimizer_state_dict_post_hooks.values():
             changed = post_hook(self, state_dict)
             state_dict = state_dict if changed is None else changed
         return state_dict
 
+    def base_state_dict(self) -> dict[str, Any]:
+        """Return the base optimizer's ``state_dict`` without anything of this optimizer's.
+
+        Any optimizer around such a base loads it. It is how training goes on with another method, or another ``k``.
+        """
+        state_dict = self.base.state_dict()
+        groups = [{k: v for k, v in group.items() if k not in self._entries} for group in state_dict["param_groups"]]
+        return {**state_dict, "state": split(state_dict["state"], self._buffers.prefix)[1], "param_groups": groups}
+
+    @without_grad
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what ``state_dict`` returned; a state of the bare base optimizer is welcome too.
 
         Raises:
-            ValueError: if the parameter groups do not fit.
+            ValueError: if the parameter groups do not fit, a number is not allowed, or the state is of another method.
+                The optimizer is then as it was.
 
         """
         state_dict = dict(state_dict)
         for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
             changed = pre_hook(self, state_dict)
             state_dict = state_dict if changed is None else changed
-        current = [{key: group[key] for key in self._entries} for group in self.param_groups]
-        self._unpack(state_dict)
-        for group, entries in zip(self.param_groups, current, strict=True):
-            for key, value in entries.items():
-                group.setdefault(key, value)
+        self._load(state_dict)
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 
-    def _pack(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        """Put this optimizer's own state into the base's."""
-        return state_dict
+    def _load(self, state_dict: dict[str, Any]) -> None:
+        groups = state_dict["param_groups"]
+        self._require_same_method(groups)
+        loaded = [{key: group[key] for key in self._entries if key in group} for group in groups]
+        checked = [self._checked_entries({**self._entries, **entries}) for entries in loaded]
+        own, rest = split(state_dict["state"], self._buffers.prefix)
+        params = dict(_indexed(state_dict, self.param_groups))
+        for index, tensors in own.items():
+            for name, tensor in tensors.items():
+                if index in params and tensor.shape != params[index].shape:
+                    raise ValueError(
+                        f"{name} of {self._name_of(params[index])} has shape {tuple(tensor.shape)} in the state to "
+                        f"load; {tuple(params[index].shape)} is needed"
+                    )
+        current = [
+            {key: group.get(key, default) for key, default in self._entries.items()} for group in self.param_groups
+        ]
+        bare = [{key: value for key, value in group.items() if key not in self._entries} for group in groups]
+        self.base.load_state_dict({**state_dict, "state": rest, "param_groups": bare})
+        for group, before, entries, values in zip(self.param_groups, current, loaded, checked, strict=True):
+            group.update(before | {key: values[key] for key in entries})
+        self._set(self._keys["method"], self._method())
+        self._buffers.put(
+            {
+                params[index]: {name: t.detach().to(params[index].device, copy=True) for name, t in tensors.items()}
+                for index, tensors in own.items()
+                if index in params
+            }
+        )
 
-    def _unpack(self, state_dict: dict[str, Any]) -> None:
-        """Load this optimizer's own state, and the base's."""
-        self.base.load_state_dict(state_dict)
+    def _require_same_method(self, groups: Sequence[Group]) -> None:
+        """Raise if a state was saved by another method, or by this one with other options."""
+        mine = {o._keys["method"]: o._method() for o in _chain(self) if isinstance(o, OptimizerWrapper)}
+        for key, saved in groups[0].items() if groups else ():
+            if (key == "method" or key.endswith("_method")) and isinstance(saved, str) and mine.get(key) != saved:
+                raise ValueError(
+                    f"the state was saved by {saved}; this is {self._method()}. Make the optimizer like the one that "
+                    "saved it, or give this one the other's base_state_dict()"
+                )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what deepcopy and pickle keep: all but hooks, a scheduler's hold on ``step``, and scratch tensors."""
-        dropped = ("step", "_parts", "_weights", "_passes")
-        state = {k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")}
-        return state | {"_scratch": {}, "_places": None, "_faces": [], "_failed_faces": []}
+        """Return what deepcopy and pickle keep: all but hooks, and a scheduler's hold on ``step``."""
+        dropped = ("step", "_wrapped_by")
+        return {k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.base.__dict__["_wrapped_by"] = self
 
     # --- one step ----------------------------------------------------------------------------------------------
 
@@ -181,7 +291,7 @@ class Wrapper(Optimizer):
         hooked = Optimizer.profile_hook_step(func)
 
         @functools.wraps(func)
-        def step(self: Wrapper, *args: Any, **options: Any) -> Any:
+        def step(self: OptimizerWrapper, *args: Any, **options: Any) -> Any:
             own = (self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks)
             of_all = (_global_optimizer_pre_hooks, _global_optimizer_post_hooks)
             watched = any(own + of_all) or torch._C._autograd._profiler_enabled()
@@ -189,115 +299,168 @@ class Wrapper(Optimizer):
 
         return step
 
+    @overload
+    def step(self, closure: None = None, *, grad_scaler: GradScaler | None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], T], *, grad_scaler: GradScaler | None = None) -> T: ...
+
     @without_grad
     def step(self, closure: Any = None, *, grad_scaler: GradScaler | None = None) -> Any:
-        """Do one step of the algorithm.
+        """Do one step of the method.
 
         Args:
             closure: an ordinary closure: zero the gradients, run forward and backward, return the loss. It is called
-                first at the unperturbed weights, then as often as the algorithm needs.
-            grad_scaler: the ``torch.amp.GradScaler`` whose ``scale(loss).backward()`` the closure calls. Every pass is
-                unscaled and checked; if one overflows, the step is skipped as if it had not been, and
+                first at the unperturbed weights, then as often as the method needs.
+            grad_scaler: the ``torch.amp.GradScaler`` whose ``scale(loss).backward()`` the closure calls. Every gradient
+                is unscaled and checked. If one overflows, the step is skipped as if it had not been, and
                 ``grad_scaler.update()``, which remains the caller's, shrinks the scale.
 
         Returns:
-            The loss at the unperturbed weights.
+            The loss at the unperturbed weights: a copy of what the closure returned first.
 
         Raises:
             TypeError: if the closure is missing or cannot be called.
+            ValueError: if a number in a parameter group is not allowed, or two parameters share their memory.
             NonfiniteGradientError: with ``nonfinite="raise"``, if a gradient is not finite.
             BaseException: what the closure or the base optimizer raises; the weights are then those of before.
 
         """
         if closure is None and self._is_probe():
-            return self.base.step()
+            return self._probe()
         closures = self._closures(closure)
-        self._passes = passes = Passes(grad_scaler)
-        before = self._snapshot()
+        self._require_base()
+        self._require_entries()
+        evaluator = self._evaluator(grad_scaler)
+        evaluator.require_update()
+        if closures and any(type(p) is UninitializedParameter for p in evaluator.params):
+            evaluator.ahead(closures[0])
+        require_memory_of_their_own(evaluator.params, self._name_of)
+        self._prepare(evaluator.params)
+        step, rollback = self._begin(evaluator)
         self.last_step_skipped = False
         try:
-            self._update(closures, before.copies)
-            self._places = None
-            return passes.loss
+            self.update(step, closures)
+            evaluator.finish()
+            return evaluator.loss
         except BaseException as error:
-            uninterrupted(before.restore)
-            overflow = isinstance(error, NonfiniteGradientError)
-            if not (overflow and (self.nonfinite == "skip" or passes.scaler is not None)):
-                # A GradScaler remembers the faces until its next update, so a retry needs others; these stay alive,
-                # lest their identities are given away again.
-                self._failed_faces += self._faces
-                self._faces = []
+            uninterrupted(rollback.restore)
+            if error is not evaluator.overflow or not self._skips(evaluator):
+                evaluator.forget_unscaled()
                 raise
             self.last_step_skipped = True
-            if passes.scaler is None:
+            evaluator.finish()
+            if evaluator.scaler is None:
                 self._set("skipped_steps", self.skipped_steps + 1)
-            return passes.loss
+            return evaluator.loss
 
-    def _update(self, closures: Sequence[Closure], slow: list[Tensor]) -> None:
-        """Do what the algorithm does in one step.
+    def update(self, step: Step, closures: Sequence[Closure]) -> None:
+        """Do what the method does in one step. Each method fills this in.
 
         Args:
+            step: all that it may touch: parameters, their values before the step, gradients, the base optimizer.
             closures: one closure, or one for each inner step.
-            slow: a copy of the weights at the start of the step, which must be left as it is.
 
         """
         raise TypeError(f"{type(self).__name__} is no optimizer by itself; use SAM, MultistepSAM, Lookahead, ...")
+
+    def _prepare(self, params: list[Tensor]) -> None:
+        """Do what must be done before a step reads the weights."""
+
+    def _begin(self, evaluator: GradientEvaluator) -> tuple[Step, Rollback]:
+        groups = [(group, [p for p in group["params"] if _moves(p)]) for group in self.param_groups]
+        params = evaluator.params
+        start = self._buffers.scratch("start", params)
+        copy_(start, params)
+        full = self.rollback == "full" or (self._skips(evaluator) and not self.base_steps_last)
+        rollback = Rollback(
+            params,
+            start,
+            evaluator.statistics,
+            self.param_groups,
+            self._entries,
+            base=self.base if full else None,
+            random=self.rollback == "full",
+        )
+        step = Step(
+            groups,
+            buffers=self._buffers,
+            evaluator=evaluator,
+            rollback=rollback,
+            start=start,
+            base_step=self._base_step,
+            model=self.model,
+        )
+        return step, rollback
+
+    def _evaluator(self, grad_scaler: GradScaler | None) -> GradientEvaluator:
+        return GradientEvaluator(
+            [p for group in self.param_groups for p in group["params"] if _moves(p)],
+            name=type(self).__name__,
+            name_of=self._name_of,
+            model=self.model,
+            nonfinite=self.nonfinite,
+            same_dropout=self.same_dropout,
+            scaler=grad_scaler,
+            optimizers=list(stateful(self)),
+        )
+
+    def _base_step(self, closure: Closure | None = None) -> None:
+        """Let the base step, without seeing this optimizer's tensors in its state."""
+        taken = self._buffers.take()
+        try:
+            self.base.step(closure) if closure is not None else self.base.step()
+        finally:
+            uninterrupted(partial(self._buffers.put, taken))
+
+    def _skips(self, evaluator: GradientEvaluator) -> bool:
+        return self.nonfinite == "skip" or evaluator.scaler is not None
 
     def _closures(self, closure: Any) -> Sequence[Closure]:
         """Return the closures of a step as a sequence."""
         if not callable(closure):
             raise TypeError(
-                f"{type(self).__name__}.step got {closure!r}; it needs a closure that zeroes the gradients, runs "
-                "forward and backward and returns the loss: optimizer.step(closure)"
+                f"{type(self).__name__}.step got {shown(closure)}; it needs a closure that zeroes the gradients, runs "
+                "forward and backward and returns the loss: optimizer.step(closure), under a GradScaler "
+                "optimizer.step(closure, grad_scaler=scaler)"
             )
         return [closure]
 
-    def _is_probe(self) -> bool:
-        """Whether this is ``torch.distributed.checkpoint``, which makes the state by a step that moves nothing.
+    def _require_base(self) -> None:
+        """Raise if the base was wrapped again: two wrappers would read each other's numbers."""
+        if self.base.__dict__.get("_wrapped_by") is not self:
+            raise RuntimeError(
+                f"the base of this {type(self).__name__} was wrapped again since, by "
+                f"{type(self.base.__dict__.get('_wrapped_by')).__name__}; use that one, or give each a base of its own"
+            )
 
-        It sets learning rates and gradients to zero. A warmup from 0 has gradients, and is a step like any other.
+    def _require_entries(self) -> None:
+        """Raise if somebody has put a number into a group that is not allowed. Give new groups their entries."""
+        for group in self.param_groups:
+            for key, default in self._entries.items():
+                group.setdefault(key, default)
+            for name, key in self._keys.items():
+                checked = self._check(name, group[key])
+                if checked is not group[key]:
+                    group[key] = checked
+
+    def _is_probe(self) -> bool:
+        """Return whether this is ``torch.distributed.checkpoint``, which makes the state by a step that moves nothing.
+
+        It sets learning rates and all gradients to zero. A warmup from 0 has gradients, and is a step like any other.
         """
         if self.state or any(group.get("lr") != 0 for group in self.param_groups):
             return False
-        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-        return self.needs_closure or not any(bool(full_tensor(g).any()) for g in gradients)
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.requires_grad]
+        return all(g is not None for g in gradients) and not any(
+            bool(full_tensor(g).any()) for g in gradients if g is not None
+        )
 
-    def _snapshot(self) -> Snapshot:
-        self._parts = [
-            (group, [p for p in group["params"] if p.requires_grad or p.grad is not None])
-            for group in self.param_groups
-        ]
-        self._weights = [p for _, weights in self._parts for p in weights]
-        # After a skip training goes on as if nothing had been, so the base optimizer must not remember the step either.
-        skipping = self.nonfinite == "skip" or self._passes.scaler is not None
-        full = self.rollback == "full" or (skipping and not self.base_moves_last)
-        return Snapshot(self, full=full)
+    def _probe(self) -> None:
+        """Make the state that a first step would make."""
+        self.base.step()
 
-    def _like(self, name: str, tensors: list[Tensor]) -> list[Tensor]:
-        """Return tensors to write to, of the same shapes, kept from step to step under a name."""
-        held = self._scratch.setdefault(name, {})
-        kept = [held.get(t) for t in tensors]
-        for i, (t, k) in enumerate(zip(tensors, kept, strict=True)):
-            if k is None or k.shape != t.shape or k.dtype is not t.dtype or k.device != t.device:
-                kept[i] = held[t] = torch.empty_like(t, requires_grad=False)
-        return kept  # type: ignore[return-value]
-
-    def _gradient(self, closure: Closure, *, perturbed: bool, local: bool = False) -> Any:
-        """Leave the gradient at the weights that the model holds in ``.grad``; return the loss."""
-        return self._passes.gradient(self, closure, perturbed=perturbed, local=local)
-
-    def _statistics(self) -> list[Tensor]:
-        """Return the running statistics of the model's normalisation layers."""
-        modules = self.model.modules() if self.model is not None else ()
-        return [buffer for module in modules if isinstance(module, _NormBase) for buffer in module.buffers(False)]
-
-    def _face(self, number: int) -> Face:
-        """Return the optimizer as a ``GradScaler`` sees it in one pass."""
-        while len(self._faces) <= number:
-            self._faces.append(Face(self.base))
-        return self._faces[number]
-
-    def _name(self, parameter: Tensor) -> str:
+    def _name_of(self, parameter: Tensor) -> str:
         """Return a parameter's name in the model or the base optimizer, or its place in the groups."""
         for name, named in self.model.named_parameters() if self.model is not None else ():
             if named is parameter:
@@ -308,18 +471,65 @@ class Wrapper(Optimizer):
                     return str(group["param_names"][j]) if "param_names" in group else f"parameter {j} of group {i}"
         return "a parameter"
 
-    def _set(self, key: str, value: Any) -> None:
-        for group in self.param_groups:
-            group[key] = value
-
 
 def steps_by_closure(base: Optimizer) -> bool:
-    """Whether an optimizer's step needs a closure."""
+    """Return whether an optimizer's step needs a closure."""
     return getattr(base, "needs_closure", False) or isinstance(base, torch.optim.LBFGS)
 
 
-def _free_key(name: str, owner: str, taken: Mapping[str, Any]) -> str:
+def _moves(p: Tensor) -> bool:
+    return p.requires_grad or p.grad is not None
+
+
+def _brief(value: object) -> str:
+    """Return how a method's name shows one of its options. A default ``repr`` has an address, which changes."""
+    return type(value).__name__ if type(value).__repr__ is object.__repr__ else repr(value)
+
+
+def _chain(optimizer: Optimizer | None) -> Iterator[Optimizer]:
+    """Yield an optimizer, its base, the base's base, …."""
+    while isinstance(optimizer, Optimizer):
+        yield optimizer
+        optimizer = optimizer.__dict__.get("base")
+
+
+def _entries_of(base: Optimizer) -> set[str]:
+    """Return the keys that wrappers inside have put into the groups."""
+    return {key for o in _chain(base) if isinstance(o, OptimizerWrapper) for key in o._entries}
+
+
+def _given_by_user(base: Optimizer) -> list[set[str]]:
+    """Return the keys of each group, without those that wrappers around this base have put there."""
+    given = [set(group) for group in base.param_groups]
+    outer = base.__dict__.get("_wrapped_by")
+    while outer is not None:
+        for index, keys in enumerate(given):
+            keys -= outer._entries.keys() - outer._given_to(index).keys()
+        outer = outer.__dict__.get("_wrapped_by")
+    return given
+
+
+def _unwrap(base: Optimizer) -> None:
+    """Take back what earlier wrappers have put into the groups and the state of a base, as when a cell is run again."""
+    outer = base.__dict__.pop("_wrapped_by", None)
+    if outer is None:
+        return
+    _unwrap(outer)
+    outer._buffers.take()
+    for index, group in enumerate(base.param_groups):
+        for key in outer._entries:
+            group.pop(key, None)
+        group.update(outer._given_to(index))
+
+
+def _free_key(name: str, owner: str, taken: set[str]) -> str:
     key = name
     while key in taken:
-        key = f"{owner.lower()}_{key}"
+        key = f"{owner}_{key}"
     return key
+
+
+def _indexed(state_dict: dict[str, Any], groups: list[Group]) -> list[tuple[Any, Tensor]]:
+    """Pair the indices of a state_dict with the parameters that they stand for."""
+    indices = [index for group in state_dict["param_groups"] for index in group["params"]]
+    return list(zip(indices, [p for group in groups for p in group["params"]], strict=False))

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from typing_extensions import Unpack
 
 from lookbehind._checks import count, fraction
+from lookbehind._distributed import local_tensors
 from lookbehind._tensors import copy_, lerp_
-from lookbehind.optim._passes import Closure
-from lookbehind.optim._snapshot import Snapshot, uninterrupted, without_grad
-from lookbehind.optim._wrapper import Group, Wrapper, steps_by_closure
+from lookbehind.optim._evaluation import Closure
+from lookbehind.optim._rollback import uninterrupted, without_grad
+from lookbehind.optim._step import Step
+from lookbehind.optim._wrapper import OptimizerWrapper, WrapperOptions, steps_by_closure
 
 
-class Lookahead(Wrapper):
+class Lookahead(OptimizerWrapper):
     r"""Let the base optimizer take k steps with fast weights, then follow them with slow weights.
 
     .. math::
@@ -27,14 +31,15 @@ class Lookahead(Wrapper):
     2024, where the base is SAM). No gradients beyond the base optimizer's. The base optimizer's momentum is kept when
     fast and slow weights meet.
 
-    Between steps the model holds the fast weights; evaluate within ``with optimizer.slow_weights():``.
+    Between steps the model holds the fast weights; evaluate within ``with optimizer.slow_weights():``. A weight that
+    anything but a step changes (by loading, clipping or pruning) begins its cycle anew, at its new value. So does one
+    that was left out of a step because it was frozen. ``begin_cycle`` does it for all weights.
 
     Args:
         base: any optimizer, also ``SAM(...)``.
         k: base steps in a cycle. Default 5.
         alpha: α in (0, 1], the step size of the slow weights; per group and changeable. Default 0.5.
-        nonfinite: as in ``SAM``. Set it here rather than on the base.
-        rollback: as in ``SAM``.
+        **options: ``nonfinite`` and ``rollback``, as in ``AscentOptions``. Set them here rather than on the base.
 
     Raises:
         TypeError: if ``base`` is not an optimizer, ``alpha`` not a number or ``k`` not a whole number.
@@ -50,108 +55,160 @@ class Lookahead(Wrapper):
 
     """
 
-    needs_closure = False
-
-    def __init__(
-        self,
-        base: Optimizer,
-        k: int = 5,
-        alpha: float = 0.5,
-        *,
-        nonfinite: str = "propagate",
-        rollback: str = "weights",
-    ) -> None:
-        self.k = count("k", k)
-        self._slow: dict[Tensor, Tensor] = {}
-        self._fast: dict[Tensor, Tensor] = {}  # while the model holds the slow weights
-        super().__init__(base, {"alpha": alpha, "cycle_step": 0}, model=None, nonfinite=nonfinite, rollback=rollback)
+    def __init__(self, base: Optimizer, k: int = 5, alpha: float = 0.5, **options: Unpack[WrapperOptions]) -> None:
+        self._k = count("k", k)
+        self._last: dict[Tensor, Tensor] = {}  # the weights as the last step left them
+        super().__init__(base, {"alpha": alpha, "cycle_step": 0, "slow_shown": False}, **options)
         self.needs_closure = steps_by_closure(base)
-        self.base_moves_last = not self.needs_closure
+        self.base_steps_last = not self.needs_closure
+        self._wrap()
 
-    def _check(self, name: str, value: Any) -> Any:
-        return fraction("alpha", value) if name == "alpha" else value
+    @property
+    def k(self) -> int:
+        """Base steps in a cycle."""
+        return self._k
 
     @property
     def cycle_step(self) -> int:
         """Base steps taken in the present cycle: 0 … k − 1. At 0 the model holds the slow weights."""
-        return int(self.param_groups[0][self.group_key("cycle_step")])
+        return int(self._entry(self._keys["cycle_step"], 0))
 
     def slow_weights(self) -> SlowWeights:
         """Return a context in which the model holds the slow weights; outside it holds the fast ones."""
         return SlowWeights(self)
 
-    def _closures(self, closure: Any) -> Sequence[Closure]:
-        return [] if closure is None and not self.needs_closure else super()._closures(closure)
+    @without_grad
+    def begin_cycle(self) -> None:
+        """Begin a cycle anew at the weights that the model holds now, for example after loading others into it."""
+        params = [p for group in self.param_groups for p in group["params"]]
+        self._buffers.drop("fast", params)
+        self._set(self._keys["slow_shown"], False)
+        self._set(self._keys["cycle_step"], 0)
 
-    def _snapshot(self) -> Snapshot:
-        SlowWeights(self).leave()
-        return super()._snapshot()
-
-    def _update(self, closures: Sequence[Closure], start: list[Tensor]) -> None:
-        slow = self._slow_of(self._weights)
-        if self.cycle_step == 0:
-            copy_(slow, self._weights)  # φ_{t,0} ← φ_{t-1}
-        self._base_step(closures)
+    def update(self, step: Step, closures: Sequence[Closure]) -> None:
+        """φ_{t,i} ← a step of the base; after k of them φ_t ← φ_{t-1} + α (φ_{t,k} − φ_{t-1})."""
+        self._fast_step(step, closures)
         if self.last_step_skipped:
             return
+        slow = self._slow(step.params)
+        if self.cycle_step == 0:
+            copy_(slow, step.start)  # φ_{t,0} ← φ_{t-1}
         cycle_step = (self.cycle_step + 1) % self.k
         if cycle_step == 0:
-            for group, part in self._parts:  # φ_t ← φ_{t-1} + α (φ_{t,k} − φ_{t-1}), seen from φ_{t,k}
-                lerp_(part, self._slow_of(part), 1.0 - group[self.group_key("alpha")])
-        self._set(self.group_key("cycle_step"), cycle_step)
+            start = 0
+            for group, params in step.groups:  # seen from φ_{t,k}
+                end = start + len(params)
+                lerp_(params, slow[start:end], 1.0 - group[self.group_key("alpha")])
+                start = end
+        self._set(self._keys["cycle_step"], cycle_step)
+        step.commit()  # `start` and the slow weights are what a failed step would need
+        self._last = {}
+        copy_(step.start, step.params)
+        if cycle_step == 0:
+            copy_(slow, step.params)
+        self._last = dict(zip(step.params, step.start, strict=True))
 
-    def _base_step(self, closures: Sequence[Closure]) -> None:
+    def _fast_step(self, step: Step, closures: Sequence[Closure]) -> None:
         """Let the base take a step, with gradients that have passed this optimizer's checks."""
         if closures and self.needs_closure:
-            self.base.step(partial(self._gradient, closures[0], perturbed=False))
+            self._base_step(partial(step.gradient, closures[0]))
             self.last_step_skipped = getattr(self.base, "last_step_skipped", False)
             return
         if closures:
-            self._gradient(closures[0], perturbed=False)
+            step.gradient(closures[0])
         else:
-            self._passes.check(self)
-        self.base.step()
+            step.check_gradient()
+        self._base_step()
 
-    def _slow_of(self, weights: list[Tensor]) -> list[Tensor]:
-        """Return the slow weights, which begin as copies of the weights."""
-        for p in weights:
-            if p not in self._slow:
-                self._slow[p] = p.detach().clone()
-        return [self._slow[p] for p in weights]
+    def _slow(self, params: Sequence[Tensor]) -> list[Tensor]:
+        """Return the slow weights. One that is missing begins at the present weight."""
+        return self._buffers.saved("slow", params, torch.clone)
 
-    def _pack(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        if self._fast:
-            raise RuntimeError(
-                "state_dict() was called while the model holds the slow weights, so the fast ones would be lost; "
-                "leave `with optimizer.slow_weights():` first"
-            )
-        state = dict(state_dict["state"])
-        for index, p in _indexed(state_dict, self.param_groups):
-            if p.requires_grad:
-                slow = self._slow_of([p])[0] if self.cycle_step else p.detach().clone()
-                state[index] = {**state.get(index, {}), self._state_key: slow}
-        return {**state_dict, "state": state}
+    # --- what changes weights between steps --------------------------------------------------------------------
 
-    def _unpack(self, state_dict: dict[str, Any]) -> None:
-        entries = {index: dict(entry) for index, entry in state_dict["state"].items()}
-        slow = {index: entry.pop(self._state_key) for index, entry in entries.items() if self._state_key in entry}
-        for index, p in _indexed(state_dict, self.param_groups):
-            if index in slow and slow[index].shape != p.shape:
-                raise ValueError(
-                    f"the slow weights of {self._name(p)} have shape {tuple(slow[index].shape)} in the state to load; "
-                    f"{tuple(p.shape)} is needed"
-                )
-        super()._unpack({**state_dict, "state": {index: entry for index, entry in entries.items() if entry}})
-        self._slow = {
-            p: slow[index].detach().to(p.device, p.dtype, copy=True)
-            for index, p in _indexed(state_dict, self.param_groups)
-            if index in slow
-        }
+    def _prepare(self, params: list[Tensor]) -> None:
+        self._hide()
+        self._follow(params)
+
+    def _follow(self, params: Sequence[Tensor]) -> None:
+        """Let slow weights begin anew where anything but a step has changed a weight, or has left it out of a step."""
+        mine = set(params)
+        self._buffers.drop("slow", [p for p in self._last if p not in mine])
+        if self.cycle_step == 0:
+            return
+        for p, slow in zip(params, self._slow(params), strict=True):
+            last = self._last.get(p)
+            if last is not None and last.shape == p.shape:
+                now, was, kept = local_tensors([p.detach(), last.to(p.device, p.dtype), slow])
+                torch.where(now == was, kept, now, out=kept)
+
+    def _show(self) -> None:
+        """Let the model hold the slow weights; keep the fast ones."""
+        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        if self.cycle_step == 0:
+            return
+        self._follow(params)
+        copy_(self._buffers.saved("fast", params), params)
+        self._set(self._keys["slow_shown"], True)
+        copy_(params, self._slow(params))
+
+    @without_grad
+    def _hide(self) -> None:
+        """Let the model hold the fast weights again, but for weights that were changed or frozen meanwhile."""
+        if not self.shows_slow_weights:
+            return
+        uninterrupted(self._put_back)
+
+    def _put_back(self) -> None:
+        params = [p for group in self.param_groups for p in group["params"]]
+        for p in params:
+            fast, slow = self._buffers.get("fast", p), self._buffers.get("slow", p)
+            if fast is not None and slow is not None and p.requires_grad and fast.shape == p.shape:
+                now, *others = local_tensors([p.detach(), slow.to(p.device, p.dtype), fast.to(p.device, p.dtype)])
+                now.copy_(torch.where(now == others[0], others[1], now))
+        self._buffers.drop("fast", params)
+        self._set(self._keys["slow_shown"], False)
 
     @property
-    def _state_key(self) -> str:
-        """Where a checkpoint keeps the slow weights; a Lookahead around a Lookahead has a key of its own."""
-        return self.group_key("cycle_step").replace("cycle_step", "slow")
+    def shows_slow_weights(self) -> bool:
+        """Whether the model holds the slow weights in the middle of a cycle, so that the fast ones are kept apart."""
+        return bool(self._entry(self._keys["slow_shown"], False))
+
+    def __getattr__(self, name: str) -> Any:
+        found = super().__getattr__(name)
+        self._last = {}  # train() and eval() of a schedule-free base move the weights, and back up to rounding
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_last": {}}
+
+    # --- checks and checkpoints --------------------------------------------------------------------------------
+
+    def _closures(self, closure: Any) -> Sequence[Closure]:
+        return [] if closure is None and not self.needs_closure else super()._closures(closure)
+
+    def _check(self, name: str, value: Any) -> Any:
+        if name == "cycle_step" and count("cycle_step", value, least=0) >= self.k:
+            raise ValueError(f"cycle_step is {value}; it must be less than k = {self.k}")
+        return fraction("alpha", value) if name == "alpha" else super()._check(name, value)
+
+    def _details(self) -> dict[str, object]:
+        return {"k": self.k}
+
+    def _probe(self) -> None:
+        super()._probe()
+        self._slow([p for group in self.param_groups for p in group["params"] if p.requires_grad])
+
+    def _load(self, state_dict: dict[str, Any]) -> None:
+        shown = any(group.get(self._keys["slow_shown"]) for group in state_dict["param_groups"])
+        fast = self._buffers.prefix + "fast"
+        if shown and not any(fast in entries for entries in state_dict["state"].values()):
+            raise ValueError(
+                "the state was saved while the model held the slow weights, and the fast weights are missing in it; "
+                "save outside of `with optimizer.slow_weights():`"
+            )
+        super()._load(state_dict)
+        self._last = {}
 
 
 class SlowWeights:
@@ -159,34 +216,25 @@ class SlowWeights:
 
     def __init__(self, optimizer: Lookahead) -> None:
         self.optimizer = optimizer
+        self.depth = 0
+        self.outermost = False
 
     @without_grad
     def __enter__(self) -> None:
-        optimizer = self.optimizer
-        if optimizer._fast or optimizer.cycle_step == 0:
-            return
-        optimizer._fast = {p: p.detach().clone() for p in optimizer._slow}
-        try:
-            copy_(list(optimizer._slow), list(optimizer._slow.values()))
-        except BaseException:
-            self.leave()
-            raise
+        self.depth += 1
+        if not self.optimizer.shows_slow_weights:
+            self.outermost = True
+            try:
+                self.optimizer._show()
+            except BaseException:
+                self.leave()
+                raise
 
     def __exit__(self, *exception: object) -> None:
-        self.leave()
+        self.depth -= 1
+        if self.outermost and self.depth == 0:
+            self.leave()
 
     def leave(self) -> None:
         """Give the model its fast weights back. A step does so too: Ctrl-C can skip an ``__exit__``."""
-        if self.optimizer._fast:
-            uninterrupted(self._put_back)
-
-    @without_grad
-    def _put_back(self) -> None:
-        copy_(list(self.optimizer._fast), list(self.optimizer._fast.values()))
-        self.optimizer._fast = {}
-
-
-def _indexed(state_dict: dict[str, Any], groups: list[Group]) -> list[tuple[Any, Tensor]]:
-    """Pair the indices of a state_dict with the parameters that they stand for."""
-    indices = [index for group in state_dict["param_groups"] for index in group["params"]]
-    return list(zip(indices, [p for group in groups for p in group["params"]], strict=False))
+        self.optimizer._hide()

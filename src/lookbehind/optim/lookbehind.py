@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from typing_extensions import Unpack
 
-from lookbehind._checks import fraction
+from lookbehind._checks import choice, fraction
 from lookbehind._tensors import add_, copy_, dots, lerp_
-from lookbehind.optim._memory import Places
-from lookbehind.optim._passes import Closure
-from lookbehind.optim.climb import Climber
-from lookbehind.optim.interpolation import aligned_alpha
+from lookbehind.optim._evaluation import Closure
+from lookbehind.optim._step import Step
+from lookbehind.optim.ascent import AscentOptions, AscentWrapper
 from lookbehind.optim.perturbation import Perturbation, PerturbationName
 
-_ADAPTIVE = ("adaptive", "adaptive_per_tensor")
+if TYPE_CHECKING:
+    from torch.amp.grad_scaler import GradScaler
+
+T = TypeVar("T")
 
 
-class Lookbehind(Climber):
+class Lookbehind(AscentWrapper):
     r"""Climb k times, descend fast weights with every gradient met on the way, then follow them with slow weights.
 
     .. math::
@@ -43,11 +45,7 @@ class Lookbehind(Climber):
             parameters; "adaptive_per_tensor" for one α* a tensor, which is what the published code does. With an
             adaptive α, ``alpha_star`` holds the last α* as a tensor. Default 0.5.
         perturbation: "sam", "asam" or a rule object. ASAM rescales by the current, perturbed weights. Default "sam".
-        model: as in ``SAM``.
-        nonfinite: as in ``SAM``.
-        rollback: as in ``SAM``.
-        rng: as in ``SAM``.
-        perturb: as in ``SAM``.
+        **options: see ``AscentOptions``.
 
     Raises:
         TypeError: if ``base`` is not an optimizer, a number is not a number, or ``k`` not a whole number.
@@ -76,35 +74,59 @@ class Lookbehind(Climber):
         base: Optimizer,
         rho: float = 0.05,
         k: int = 2,
-        alpha: float | str = 0.5,
+        alpha: float | Literal["adaptive", "adaptive_per_tensor"] = 0.5,
         *,
         perturbation: PerturbationName | Perturbation = "sam",
-        model: torch.nn.Module | None = None,
-        nonfinite: str = "propagate",
-        rollback: str = "weights",
-        rng: str = "fresh",
-        perturb: str = "global",
+        **options: Unpack[AscentOptions],
     ) -> None:
-        if isinstance(alpha, str) and alpha not in _ADAPTIVE:
-            raise ValueError(f"alpha is {alpha!r}; allowed are a number in (0, 1], 'adaptive' or 'adaptive_per_tensor'")
+        if isinstance(alpha, str):
+            choice("alpha", alpha, ("adaptive", "adaptive_per_tensor"), "or a number in (0, 1]")
         self.adaptive = alpha if isinstance(alpha, str) else None
         self.alpha_star: Tensor | None = None
-        entries = {} if isinstance(alpha, str) else {"alpha": alpha}
-        super().__init__(
-            base,
-            rho,
-            k,
-            perturbation,
-            model=model,
-            nonfinite=nonfinite,
-            rollback=rollback,
-            rng=rng,
-            perturb=perturb,
-            **entries,
-        )
+        entries = {"rho": rho} if isinstance(alpha, str) else {"rho": rho, "alpha": alpha}
+        super().__init__(base, entries, perturbation, k, **options)
 
-    def _check(self, name: str, value: Any) -> Any:
-        return fraction("alpha", value) if name == "alpha" else super()._check(name, value)
+    if TYPE_CHECKING:  # minibatches that switch come as a list
+
+        def step(  # type: ignore[override]  # noqa: D102
+            self, closure: Callable[[], T] | Sequence[Callable[[], T]], *, grad_scaler: GradScaler | None = None
+        ) -> T: ...
+
+    def update(self, step: Step, closures: Sequence[Closure]) -> None:
+        """Algorithm 1. The model holds φ' while closures run, and φ_{t,i} while the base steps."""
+        fast = step.scratch("fast")
+        first = step.scratch("first") if self.adaptive else []
+        copy_(fast, step.start)  # line 2: φ_{t,0} ← φ_{t-1}
+        for inner in self.ascent.inner_steps(closures):
+            self.ascent.climb(step, inner)  # lines 5-7: φ'_{t,i} and ∇L(φ'_{t,i})
+            step.descend(at=fast)  # line 8: φ_{t,i} ← φ_{t,i-1} − η ∇L(φ'_{t,i})
+            if inner.number == 1:
+                copy_(first, fast)  # φ_{t,1}, for an adaptive α
+        alphas = self._alphas(step, first, fast) if self.adaptive else []
+        step.restore()
+        if self.adaptive:
+            lerp_(step.params, fast, alphas)  # line 10: φ_t ← φ_{t-1} + α (φ_{t,k} − φ_{t-1})
+        else:
+            start = 0
+            for group, params in step.groups:
+                end = start + len(params)
+                lerp_(params, fast[start:end], float(group[self.group_key("alpha")]))
+                start = end
+
+    def _alphas(self, step: Step, first: list[Tensor], fast: list[Tensor]) -> list[Tensor]:
+        """Return α* for each tensor. φ_{t,1} and φ'_{t,k} are no longer needed: d_1 and d_k take their memory."""
+        if not step.params:
+            return []
+        d_1, d_k = first, step.params
+        copy_(d_k, fast)  # φ_{t,k}
+        add_(d_1, step.start, -1.0)
+        add_(d_k, step.start, -1.0)
+        sums = [dots(d_1, d_k), dots(d_1, d_1), dots(d_k, d_k)]
+        if self.adaptive == "adaptive":
+            sums = [s.sum().expand(len(fast)) for s in sums]
+        alphas = aligned_alpha(*sums)
+        self.alpha_star = alphas[0] if self.adaptive == "adaptive" else alphas
+        return list(alphas.unbind())
 
     def _closures(self, closure: Any) -> Sequence[Closure]:
         if not isinstance(closure, (list, tuple)):
@@ -113,39 +135,34 @@ class Lookbehind(Climber):
             raise ValueError(f"step got {len(closure)} closures; k = {self.k} are needed, one for each inner step")
         return [c for one in closure for c in super(Lookbehind, self)._closures(one)]
 
-    def _update(self, closures: Sequence[Closure], slow: list[Tensor]) -> None:
-        weights = self._weights  # the model holds φ' while closures run, and φ_{t,i} while the base steps
-        fast = self._like("fast", weights)
-        first = self._like("first", weights) if self.adaptive else []
-        self._places = Places(weights, fast)
-        copy_(fast, slow)  # line 2: φ_{t,0} ← φ_{t-1}
-        for i in self._climb(closures):  # lines 5-7: φ'_{t,i} and ∇L(φ'_{t,i})
-            with self._places.changed():
-                self.base.step()  # line 8: φ_{t,i} ← φ_{t,i-1} − η ∇L(φ'_{t,i})
-            if i == 1:
-                copy_(first, fast)  # φ_{t,1}, for an adaptive α
-        alphas = self._alphas(slow, first, fast) if self.adaptive else []
-        copy_(weights, slow)
-        if self.adaptive:
-            lerp_(weights, fast, alphas)  # line 10: φ_t ← φ_{t-1} + α (φ_{t,k} − φ_{t-1})
-        else:
-            start = 0
-            for group, part in self._parts:
-                end = start + len(part)
-                lerp_(part, fast[start:end], float(group[self.group_key("alpha")]))
-                start = end
+    def _check(self, name: str, value: Any) -> Any:
+        return fraction("alpha", value) if name == "alpha" else super()._check(name, value)
 
-    def _alphas(self, slow: list[Tensor], first: list[Tensor], fast: list[Tensor]) -> list[Tensor]:
-        """Return α* for each tensor. φ_{t,1} and φ'_{t,k} are no longer needed: d_1 and d_k take their room."""
-        if not slow:
-            return []
-        d_1, d_k = first, self._weights
-        copy_(d_k, fast)  # φ_{t,k}
-        add_(d_1, slow, -1.0)
-        add_(d_k, slow, -1.0)
-        sums = [dots(d_1, d_k), dots(d_1, d_1), dots(d_k, d_k)]
-        if self.adaptive == "adaptive":
-            sums = [s.sum().expand(len(slow)) for s in sums]
-        alphas = aligned_alpha(*sums)
-        self.alpha_star = alphas[0] if self.adaptive == "adaptive" else alphas
-        return list(alphas.unbind())
+    def _details(self) -> dict[str, object]:
+        adaptive = {"alpha": self.adaptive} if self.adaptive else {}
+        return {"k": self.k, **adaptive, "perturbation": self.perturbation}
+
+
+def aligned_alpha(dot: Tensor, square_1: Tensor, square_k: Tensor) -> Tensor:
+    """Return α* = (cos θ + 1) / 2 (eq. 6), with cos θ = ⟨d₁, dₖ⟩ / (‖d₁‖ ‖dₖ‖) (eq. 7).
+
+    d₁ = φ_{t,1} − φ_t is the first fast step and dₖ = φ_{t,k} − φ_t the sum of all. (Eq. 7 calls the cosine θ.) If one
+    of them is zero there is no angle: cos θ = 0 and α* = ½, as in the published code.
+
+    Args:
+        dot: ⟨d₁, dₖ⟩.
+        square_1: ‖d₁‖².
+        square_k: ‖dₖ‖².
+
+    Returns:
+        α* in [0, 1], of the shape of ``dot``.
+
+    Example:
+        >>> import torch
+        >>> aligned_alpha(torch.tensor(1.0), torch.tensor(1.0), torch.tensor(4.0))
+        tensor(0.7500)
+
+    """
+    length = square_1.sqrt() * square_k.sqrt()
+    cosine = (dot / length).masked_fill(length == 0, 0.0).clamp(-1.0, 1.0)
+    return (cosine + 1) / 2

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from typing_extensions import Unpack
 
-from lookbehind._tensors import copy_
-from lookbehind.optim._passes import Closure
-from lookbehind.optim.climb import Climber
-from lookbehind.optim.perturbation import Perturbation, PerturbationName
+from lookbehind.optim._evaluation import Closure
+from lookbehind.optim._step import Step
+from lookbehind.optim.ascent import AscentOptions, AscentWrapper
+from lookbehind.optim.perturbation import Adaptive, Perturbation, PerturbationName
 
 
-class SAM(Climber):
+class SAM(AscentWrapper):
     r"""Climb once, and descend from where you were with the gradient found there.
 
     .. math::
@@ -30,17 +30,7 @@ class SAM(Climber):
         rho: ρ ≥ 0, the length of ε over all parameters (for ASAM relative to the weights). A group may have a
             ``"rho"`` of its own, and it can be changed during training. Default 0.05.
         perturbation: "sam", "asam", or a rule such as ``Adaptive(eta=0.0)``. Default "sam".
-        model: if given, its BatchNorm running statistics follow the unperturbed pass only. Default: every pass.
-        nonfinite: what an infinite or NaN gradient does: "propagate" (as in torch's optimizers, the default), "skip"
-            the step and count it in ``skipped_steps``, or "raise" ``NonfiniteGradientError``. The latter two wait for
-            the device once a gradient, and keep a copy of the base optimizer's state for "skip".
-        rollback: what is put back when a step fails: "weights" (the default) or "full", with the base optimizer's
-            state, counters and torch's random state, at the price of a copy of that state each step.
-        rng: "fresh" lets dropout draw new masks in each pass, as the paper's code does (the default); "shared" lets all
-            passes of a step draw the same.
-        perturb: with ``DistributedDataParallel``, "global" is one ε from the averaged gradient (the default); "rank" is
-            each process's own ε, from the gradient of its own part of the minibatch (m-sharpness with m the part's
-            size), with fewer bytes sent. "rank" needs ``model`` to be the ``DistributedDataParallel`` module.
+        **options: what all methods that climb have in common; see ``AscentOptions``.
 
     Raises:
         TypeError: if ``base`` is not an optimizer or ``rho`` not a number.
@@ -61,7 +51,7 @@ class SAM(Climber):
 
     """
 
-    base_moves_last = True
+    base_steps_last = True
 
     def __init__(
         self,
@@ -69,25 +59,52 @@ class SAM(Climber):
         rho: float = 0.05,
         *,
         perturbation: PerturbationName | Perturbation = "sam",
-        model: torch.nn.Module | None = None,
-        nonfinite: str = "propagate",
-        rollback: str = "weights",
-        rng: str = "fresh",
-        perturb: str = "global",
+        **options: Unpack[AscentOptions],
     ) -> None:
-        super().__init__(
-            base,
-            rho,
-            1,
-            perturbation,
-            model=model,
-            nonfinite=nonfinite,
-            rollback=rollback,
-            rng=rng,
-            perturb=perturb,
-        )
+        super().__init__(base, {"rho": rho}, perturbation, k=1, **options)
 
-    def _update(self, closures: Sequence[Closure], slow: list[Tensor]) -> None:
-        for _ in self._climb(closures):  # ∇L(φ + ε)
-            copy_(self._weights, slow)  # φ
-            self.base.step()
+    def update(self, step: Step, closures: Sequence[Closure]) -> None:
+        """φ ← φ − η ∇L(φ + ε)."""
+        for inner in self.ascent.inner_steps(closures):
+            self.ascent.climb(step, inner)  # ∇L(φ + ε)
+        step.restore()  # φ
+        step.descend()
+
+
+class ASAM(SAM):
+    r"""Climb once within a neighbourhood that scales with the weights: SAM with ``perturbation=Adaptive(eta)``.
+
+    .. math::
+        \epsilon = \rho \frac{T^2 \nabla L(\phi)}{\|T \nabla L(\phi)\|_2}, \qquad T = |\phi| + \eta
+
+    (Kwon et al., 2021; eq. 4 of Mordido et al., 2024 is :math:`\eta = 0`). Two gradients a step.
+
+    Args:
+        base: the optimizer that descends.
+        rho: ρ ≥ 0, relative to the size of the weights. Default 0.5, the published code's for CIFAR-10.
+        eta: η ≥ 0, as in ``Adaptive``. Default 0.01.
+        named_parameters: ``model.named_parameters()``, to scale only weights, as in ``Adaptive``. Default: scale all.
+        **options: see ``AscentOptions``.
+
+    Raises:
+        TypeError: if ``base`` is not an optimizer or a number is not a number.
+        ValueError: if a number is out of range, a word is unknown, or ``base`` itself needs a closure.
+
+    Example:
+        >>> import torch
+        >>> from lookbehind import ASAM
+        >>> model = torch.nn.Linear(3, 1)
+        >>> optimizer = ASAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.5)
+
+    """
+
+    def __init__(
+        self,
+        base: Optimizer,
+        rho: float = 0.5,
+        *,
+        eta: float = 0.01,
+        named_parameters: Iterable[tuple[str, Tensor]] | None = None,
+        **options: Unpack[AscentOptions],
+    ) -> None:
+        super().__init__(base, rho, perturbation=Adaptive(eta, named_parameters), **options)

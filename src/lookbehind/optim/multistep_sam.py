@@ -1,22 +1,24 @@
-"""Multistep-SAM, with the last gradient or the mean of all (Kim et al., 2023)."""
+"""Multistep-SAM: climb k times, descend once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from typing_extensions import Unpack
 
 from lookbehind._checks import choice
 from lookbehind._tensors import add_, copy_, divide_
-from lookbehind.optim._passes import Closure
-from lookbehind.optim.climb import Climber
+from lookbehind.optim._evaluation import Closure
+from lookbehind.optim._step import Step
+from lookbehind.optim.ascent import AscentOptions, AscentWrapper
 from lookbehind.optim.perturbation import Perturbation, PerturbationName
 
 
-class MultistepSAM(Climber):
-    r"""Climb k times, and descend once from where you were.
+class MultistepSAM(AscentWrapper):
+    r"""Climb k times, and descend from where you were with the last gradient, or with the mean of the k gradients.
 
     .. math::
         \phi'_i = \phi'_{i-1} + \rho \frac{\nabla L(\phi'_{i-1})}{\|\nabla L(\phi'_{i-1})\|_2}, \quad
@@ -30,13 +32,9 @@ class MultistepSAM(Climber):
         base: the optimizer that descends.
         rho: ρ ≥ 0, the length of each ascent; per group and changeable. Default 0.05.
         k: number of ascents. Default 2.
-        gather: "last" descends with the last gradient, "mean" with the mean of those at φ'₁ … φ'ₖ. Default "last".
+        gradient: "last" descends with the last gradient, "mean" with the mean of those at φ'₁ … φ'ₖ. Default "last".
         perturbation: "sam", "asam" or a rule object. Default "sam".
-        model: as in ``SAM``.
-        nonfinite: as in ``SAM``.
-        rollback: as in ``SAM``.
-        rng: as in ``SAM``.
-        perturb: as in ``SAM``.
+        **options: see ``AscentOptions``.
 
     Raises:
         TypeError: if ``base`` is not an optimizer, ``rho`` not a number or ``k`` not a whole number.
@@ -46,48 +44,39 @@ class MultistepSAM(Climber):
         >>> import torch
         >>> from lookbehind import MultistepSAM
         >>> model = torch.nn.Linear(3, 1)
-        >>> optimizer = MultistepSAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05, k=3, gather="mean")
+        >>> optimizer = MultistepSAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05, k=3, gradient="mean")
 
     """
 
-    base_moves_last = True
+    base_steps_last = True
 
     def __init__(
         self,
         base: Optimizer,
         rho: float = 0.05,
         k: int = 2,
-        gather: str = "last",
+        gradient: Literal["last", "mean"] = "last",
         *,
         perturbation: PerturbationName | Perturbation = "sam",
-        model: torch.nn.Module | None = None,
-        nonfinite: str = "propagate",
-        rollback: str = "weights",
-        rng: str = "fresh",
-        perturb: str = "global",
+        **options: Unpack[AscentOptions],
     ) -> None:
-        self.gather = choice("gather", gather, ("last", "mean"))
-        super().__init__(
-            base,
-            rho,
-            k,
-            perturbation,
-            model=model,
-            nonfinite=nonfinite,
-            rollback=rollback,
-            rng=rng,
-            perturb=perturb,
-        )
+        self.gradient = choice("gradient", gradient, ("last", "mean"))
+        super().__init__(base, {"rho": rho}, perturbation, k=k, **options)
 
-    def _update(self, closures: Sequence[Closure], slow: list[Tensor]) -> None:
-        mean = _Mean(self._like("total", self._weights)) if self.gather == "mean" and self.k > 1 else None
-        for i in self._climb(closures, descents="last" if mean is None else "each"):
-            if mean is not None and i < self.k:
-                mean.add(self._weights)
+    def update(self, step: Step, closures: Sequence[Closure]) -> None:
+        """φ ← φ − η g."""
+        mean = _Mean(step.scratch("total")) if self.gradient == "mean" and self.k > 1 else None
+        for inner in self.ascent.inner_steps(closures):
+            self.ascent.climb(step, inner, sync=mean is None)  # ∇L(φ'ᵢ)
+            if mean is not None and inner.number < self.k:
+                mean.add(step.params)
         if mean is not None:
-            mean.put(self._weights, self.k)
-        copy_(self._weights, slow)
-        self.base.step()
+            mean.put(step.params, self.k)
+        step.restore()
+        step.descend()
+
+    def _details(self) -> dict[str, object]:
+        return {"k": self.k, "gradient": self.gradient, "perturbation": self.perturbation}
 
 
 class _Mean:
@@ -97,20 +86,20 @@ class _Mean:
         self.total = total
         self.begun = [False] * len(total)
 
-    def add(self, weights: list[Tensor]) -> None:
-        held = [(j, p.grad) for j, p in enumerate(weights) if p.grad is not None]
+    def add(self, params: list[Tensor]) -> None:
+        held = [(j, p.grad) for j, p in enumerate(params) if p.grad is not None]
         for put, begun in ((add_, True), (copy_, False)):
             part = [(self.total[j], grad) for j, grad in held if self.begun[j] is begun]
             put([total for total, _ in part], [grad for _, grad in part])
         for j, _ in held:
             self.begun[j] = True
 
-    def put(self, weights: list[Tensor], k: int) -> None:
+    def put(self, params: list[Tensor], k: int) -> None:
         """Leave in ``.grad``, where the last gradient is, the mean of all."""
-        begun = [(p, total) for p, total, begun in zip(weights, self.total, self.begun, strict=True) if begun]
+        begun = [(p, total) for p, total, begun in zip(params, self.total, self.begun, strict=True) if begun]
         held = [(p.grad, total) for p, total in begun if p.grad is not None]
         add_([grad for grad, _ in held], [total for _, total in held])
         for p, total in begun:
             if p.grad is None:
                 p.grad = total.clone()
-        divide_([p.grad for p in weights if p.grad is not None], k)
+        divide_([p.grad for p in params if p.grad is not None], k)

@@ -1,0 +1,100 @@
+"""Tensors of the shapes of the parameters: scratch for one step, or saved in the base optimizer's state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+Entries = dict[Any, dict[str, Tensor]]
+
+
+class Buffers:
+    """Per-parameter tensors of one optimizer wrapper.
+
+    Saved buffers are entries of ``base.state[p]`` under a prefix, so that every way of saving a state finds them. Bases
+    such as Adam set their state up where it is empty, so a base must not see them: ``taken`` removes them meanwhile.
+
+    Args:
+        base: the optimizer in whose state the saved buffers are.
+        prefix: what their names begin with, such as "lookahead_".
+
+    """
+
+    def __init__(self, base: Optimizer, prefix: str) -> None:
+        self.base = base
+        self.prefix = prefix
+        self._scratch: dict[str, dict[Tensor, Tensor]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_scratch": {}}
+
+    def scratch(self, name: str, params: Sequence[Tensor]) -> list[Tensor]:
+        """Return tensors to write to, one for each parameter. They are kept from step to step, and not saved."""
+        held = self._scratch.get(name, {})
+        kept = {p: t if _fits(t := held.get(p), p) else torch.empty_like(p, requires_grad=False) for p in params}
+        self._scratch[name] = kept  # type: ignore[assignment]
+        return list(kept.values())  # type: ignore[arg-type]
+
+    def saved(
+        self, name: str, params: Sequence[Tensor], make: Callable[[Tensor], Tensor] = torch.zeros_like
+    ) -> list[Tensor]:
+        """Return saved tensors, one for each parameter, with its dtype and device. Make those that are missing."""
+        return [self._one(name, p, make) for p in params]
+
+    def _one(self, name: str, p: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+        held = self.get(name, p)
+        if held is None or held.shape != p.shape:
+            held = make(p.detach())
+        elif not _fits(held, p):  # the parameter was moved or cast since
+            held = held.to(p.device, p.dtype)
+        self.base.state.setdefault(p, {})[self.prefix + name] = held
+        return held
+
+    def get(self, name: str, p: Tensor) -> Tensor | None:
+        """Return a saved tensor of one parameter, or None."""
+        held: Tensor | None = self.base.state.get(p, {}).get(self.prefix + name)
+        return held
+
+    def drop(self, name: str, params: Sequence[Tensor]) -> None:
+        """Forget a saved tensor of some parameters."""
+        for p in params:
+            self.base.state.get(p, {}).pop(self.prefix + name, None)
+
+    def take(self) -> Entries:
+        """Remove the saved buffers from the base's state, and return them for ``put``."""
+        taken, state = split(self.base.state, self.prefix)
+        for p in taken:
+            if p in state:
+                self.base.state[p] = state[p]
+            else:
+                del self.base.state[p]
+        return taken
+
+    def put(self, taken: Entries) -> None:
+        """Put saved buffers back."""
+        for p, entries in taken.items():
+            self.base.state.setdefault(p, {}).update(entries)
+
+
+def split(state: Mapping[Any, Any], prefix: str) -> tuple[Entries, dict[Any, Any]]:
+    """Return the entries of a state under a prefix, and the rest of it. Parameters without any are left out of each."""
+    own: Entries = {}
+    rest: dict[Any, Any] = {}
+    for key, entries in state.items():
+        if not isinstance(entries, dict):
+            rest[key] = entries
+            continue
+        mine = {name: value for name, value in entries.items() if isinstance(name, str) and name.startswith(prefix)}
+        if mine:
+            own[key] = mine
+        if len(mine) < len(entries):
+            rest[key] = {name: value for name, value in entries.items() if name not in mine} if mine else entries
+    return own, rest
+
+
+def _fits(t: Tensor | None, p: Tensor) -> bool:
+    return t is not None and t.shape == p.shape and t.dtype is p.dtype and t.device == p.device

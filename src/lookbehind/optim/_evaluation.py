@@ -1,0 +1,235 @@
+"""One gradient evaluation: closure, random state, running statistics, loss scale, finiteness, ranks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.amp.grad_scaler import OptState
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils import parametrize
+from torch.utils._pytree import tree_map_only
+
+from lookbehind._distributed import any_rank, is_dtensor, local_tensors, placed_like
+from lookbehind._random import RandomState, random_state, set_random_state
+from lookbehind._tensors import copy_
+
+if TYPE_CHECKING:
+    from torch.amp.grad_scaler import GradScaler
+    from torch.optim import Optimizer
+
+Closure = Callable[[], Any]
+
+
+class NonfiniteGradientError(FloatingPointError):
+    """A gradient had an infinite or NaN entry while ``nonfinite`` was "skip" or "raise"."""
+
+
+class GradientEvaluator:
+    """The gradient evaluations of one step.
+
+    Args:
+        params: the parameters whose gradients are wanted.
+        name: what messages call the optimizer.
+        name_of: what messages call a parameter.
+        model: the module whose running statistics follow the first evaluation of a step only; or None.
+        nonfinite: "propagate", "skip" or "raise".
+        same_dropout: whether all evaluations draw the same random numbers.
+        scaler: what scales the losses, if anything does.
+        optimizers: the optimizer and those inside it. A closure may have called ``scaler.unscale_`` with any of them.
+
+    """
+
+    def __init__(
+        self,
+        params: list[Tensor],
+        *,
+        name: str,
+        name_of: Callable[[Tensor], str],
+        model: torch.nn.Module | None,
+        nonfinite: str,
+        same_dropout: bool,
+        scaler: GradScaler | None,
+        optimizers: Sequence[Optimizer],
+    ) -> None:
+        self.params = params
+        self.name, self.name_of = name, name_of
+        self.model, self.nonfinite, self.same_dropout = model, nonfinite, same_dropout
+        self.scaler = scaler if scaler is not None and scaler.is_enabled() else None
+        self.optimizers = optimizers
+        self.number = 0
+        self.loss: Any = None  # of the first evaluation
+        self.overflow: NonfiniteGradientError | None = None  # raised by this object
+        self.statistics = running_statistics(model)
+        self._random: RandomState | None = None
+        self._ready = False  # the first gradient was evaluated ahead
+        self._reused: list[Tensor] = []  # parameters whose gradients the closure writes to memory of its own
+
+    def ahead(self, closure: Closure) -> None:
+        """Evaluate the first gradient before the step begins: lazy modules take their shapes from it."""
+        self._evaluate(closure, sync=True)
+        self.statistics = running_statistics(self.model)
+        self._ready = True
+
+    def gradient(self, closure: Closure, *, sync: bool = True) -> Any:
+        """Leave the gradient at the weights that the model holds in ``.grad``; return the loss.
+
+        Args:
+            closure: zeroes the gradients, runs forward and backward, returns the loss.
+            sync: whether ``DistributedDataParallel`` averages the gradient. Without, it is the rank's own.
+
+        Raises:
+            TypeError: if a gradient is sparse.
+            NonfiniteGradientError: if one is not finite, unless such gradients are to propagate.
+
+        """
+        loss = self.loss if self._ready else self._evaluate(closure, sync=sync)
+        self._ready = False
+        if not self.check(sync=sync) and self.number == 0 and self.params:
+            warnings.warn(
+                f"no parameter has a gradient after the closure, so {self.name} moves nothing; does the closure call "
+                "loss.backward()?",
+                stacklevel=2,
+            )
+        self.number += 1
+        return loss
+
+    def _evaluate(self, closure: Closure, *, sync: bool) -> Any:
+        first = self.number == 0
+        if not first:
+            self._forget_gradients()
+        before = [id(p.grad) for p in self.params] if first else []
+        if self.same_dropout:
+            self._draw_alike()
+        kept = [] if first else [buffer.clone() for buffer in self.statistics]
+        self.forget_unscaled()
+        clear_weight_caches()
+        alone: AbstractContextManager[None] = nullcontext() if sync else self.model.no_sync()  # type: ignore[union-attr, operator]
+        try:
+            with torch.enable_grad(), alone:
+                loss = closure()
+        finally:
+            if kept:
+                copy_(self.statistics, kept)
+        if first:
+            self._reused = [p for p, was in zip(self.params, before, strict=True) if was == id(p.grad)]
+            self.loss = tree_map_only(Tensor, lambda t: t.detach().clone(), loss)  # the closure may write to it again
+        return loss
+
+    def _forget_gradients(self) -> None:
+        """Keep an earlier gradient of this step out of the next one, also if the closure does not zero it."""
+        for p in self._reused:  # memory of the closure's own, such as a CUDA graph's
+            if p.grad is not None:
+                p.grad.zero_()
+        if len(self._reused) < len(self.params):
+            reused = set(self._reused)
+            for p in self.params:
+                if p not in reused:
+                    p.grad = None
+
+    def check(self, *, sync: bool = True) -> bool:
+        """Unscale the gradients in ``.grad``, and see to those that are sparse, unreduced or not finite.
+
+        Returns:
+            Whether there is any gradient.
+
+        """
+        held = [p for p in self.params if p.grad is not None]
+        for p in held:
+            gradient = p.grad
+            assert gradient is not None
+            if gradient.layout is not torch.strided:
+                raise TypeError(
+                    f"the gradient of {self.name_of(p)} is {gradient.layout}; {self.name} needs dense gradients: build "
+                    "the layer with sparse=False, or give its parameters to another optimizer"
+                )
+            placed = placed_like(gradient, p)
+            if placed is not gradient:
+                p.grad = placed
+        if self.scaler is not None or self.nonfinite != "propagate":
+            self._check_finite(held, sync)
+        return bool(held)
+
+    def _check_finite(self, held: list[Tensor], sync: bool) -> None:
+        shared = not sync or any(map(is_dtensor, self.params))  # else all ranks have the same gradients
+        if not (held or shared):
+            return
+        gradients = [p.grad for p in held if p.grad is not None]
+        finite = [g.isfinite().all() for g in local_tensors(gradients)]
+        found = self._unscale(held)
+        device = finite[0].device if finite else local_tensors(self.params)[0].device
+        bad = torch.zeros((), dtype=torch.bool, device=device)
+        for flag in [~f for f in finite] + [f > 0 for f in found]:
+            bad |= flag.to(device)
+        if shared:
+            bad = any_rank(bad, self.params, None if sync else self.model)
+        for number in found:  # if another rank has met an overflow, this one's scaler must know, or their scales part
+            number.masked_fill_(bad.to(number.device), 1.0)
+        if bad:
+            names = ", ".join(self.name_of(p) for p, f in zip(held, finite, strict=True) if not f)
+            self.overflow = NonfiniteGradientError(
+                f"the gradient is not finite in {names or 'another process'}; the weights are those of before the step"
+            )
+            raise self.overflow
+
+    def _unscale(self, held: list[Tensor]) -> list[Tensor]:
+        """Unscale the gradients, unless the closure has; return what the scaler has noted of overflows.
+
+        ``GradScaler`` unscales an optimizer once between two updates, and a step has several gradients. So its note of
+        the optimizer is removed before each evaluation (``forget_unscaled``). ``update`` reads the last one.
+        """
+        if self.scaler is None or not held:
+            return []
+        notes = self._notes()
+        done = [note for o in self.optimizers if (note := notes.get(id(o))) and note["found_inf_per_device"]]
+        if not done:
+            self.scaler.unscale_(self.optimizers[0])
+            done = [notes[id(self.optimizers[0])]]
+        return [number for note in done for number in note["found_inf_per_device"].values()]
+
+    def forget_unscaled(self) -> None:
+        """Let the scaler forget that it has unscaled an earlier gradient of the optimizer."""
+        for optimizer in self.optimizers if self.scaler is not None else ():
+            self._notes().pop(id(optimizer), None)
+
+    def require_update(self) -> None:
+        """Raise if the scaler was not updated since the last step: its scale would not fit the gradients' notes."""
+        stages = [self._notes()[id(o)]["stage"] for o in self.optimizers if self.scaler and id(o) in self._notes()]
+        if OptState.STEPPED in stages:
+            raise RuntimeError(
+                f"{self.name}.step was called twice with one scale; call scaler.update() after each step"
+            )
+
+    def finish(self) -> None:
+        """Tell the scaler that the step is done, and leave no cache of other weights behind."""
+        for optimizer in self.optimizers if self.scaler is not None else ():
+            if id(optimizer) in self._notes():
+                self._notes()[id(optimizer)]["stage"] = OptState.STEPPED
+        clear_weight_caches()
+
+    def _notes(self) -> dict[int, dict[str, Any]]:
+        notes: dict[int, dict[str, Any]] = self.scaler._per_optimizer_states  # type: ignore[union-attr]
+        return notes
+
+    def _draw_alike(self) -> None:
+        if self._random is None:
+            self._random = random_state(p.device for p in self.params)
+        else:
+            set_random_state(self._random)
+
+
+def running_statistics(model: torch.nn.Module | None) -> list[Tensor]:
+    """Return the running statistics of a model's normalisation layers."""
+    modules = model.modules() if model is not None else ()
+    return [buffer for module in modules if isinstance(module, _NormBase) for buffer in module.buffers(False)]
+
+
+def clear_weight_caches() -> None:
+    """Clear what torch computed from earlier values of weights: autocast's casts, and cached parametrizations."""
+    torch.clear_autocast_cache()
+    if parametrize._cache_enabled:
+        parametrize._cache.clear()
