@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+from torch.utils._pytree import tree_map_only
 
 from lookbehind._checks import choice, count, shown
 from lookbehind._distributed import full_tensor
@@ -193,8 +194,8 @@ class OptimizerWrapper(Optimizer):
 
     def __repr__(self) -> str:
         groups = super().__repr__().partition("\n")[2]
-        inside = self.base._method() if isinstance(self.base, OptimizerWrapper) else type(self.base).__name__
-        return f"{self._method()} around {inside} (\n{groups}"
+        names = (o._method() if isinstance(o, OptimizerWrapper) else type(o).__name__ for o in _chain(self))
+        return f"{' around '.join(names)} (\n{groups}"
 
     # --- checkpoints and copies --------------------------------------------------------------------------------
 
@@ -209,13 +210,16 @@ class OptimizerWrapper(Optimizer):
         return state_dict
 
     def base_state_dict(self) -> dict[str, Any]:
-        """Return the base optimizer's ``state_dict`` without anything of this optimizer's.
+        """Return the base optimizer's ``state_dict`` without anything of this optimizer's, or of one around it.
 
         Any optimizer around such a base loads it. It is how training goes on with another method, or another ``k``.
         """
         state_dict = self.base.state_dict()
-        groups = [{k: v for k, v in group.items() if k not in self._entries} for group in state_dict["param_groups"]]
-        return {**state_dict, "state": split(state_dict["state"], self._buffers.prefix)[1], "param_groups": groups}
+        state, groups = state_dict["state"], state_dict["param_groups"]
+        for wrapper in _wrappers_of(self.base):
+            state = split(state, wrapper._buffers.prefix)[1]
+            groups = [{key: value for key, value in group.items() if key not in wrapper._entries} for group in groups]
+        return {**state_dict, "state": state, "param_groups": groups}
 
     @without_grad
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -239,7 +243,9 @@ class OptimizerWrapper(Optimizer):
         self._require_same_method(groups)
         loaded = [{key: group[key] for key in self._entries if key in group} for group in groups]
         checked = [self._checked_entries({**self._entries, **entries}) for entries in loaded]
-        own, rest = split(state_dict["state"], self._buffers.prefix)
+        # Tensors that were loaded or copied in inference mode could not be written to later.
+        state = tree_map_only(Tensor, lambda t: t.clone() if t.is_inference() else t, state_dict["state"])
+        own, rest = split(state, self._buffers.prefix)
         params = dict(_indexed(state_dict, self.param_groups))
         for index, tensors in own.items():
             for name, tensor in tensors.items():
@@ -372,7 +378,7 @@ class OptimizerWrapper(Optimizer):
         params = evaluator.params
         start = self._buffers.scratch("start", params)
         copy_(start, params)
-        full = self.rollback == "full" or (self._skips(evaluator) and not self.base_steps_last)
+        full = self.rollback == "full" or (self._skips(evaluator) and self._state_moves_first())
         rollback = Rollback(
             params,
             start,
@@ -412,6 +418,10 @@ class OptimizerWrapper(Optimizer):
             self.base.step(closure) if closure is not None else self.base.step()
         finally:
             uninterrupted(partial(self._buffers.put, taken))
+
+    def _state_moves_first(self) -> bool:
+        """Return whether any state changes before all gradients of a step are known, so that a skip must undo it."""
+        return not self.base_steps_last
 
     def _skips(self, evaluator: GradientEvaluator) -> bool:
         return self.nonfinite == "skip" or evaluator.scaler is not None
@@ -493,6 +503,14 @@ def _chain(optimizer: Optimizer | None) -> Iterator[Optimizer]:
         optimizer = optimizer.__dict__.get("base")
 
 
+def _wrappers_of(base: Optimizer) -> Iterator[OptimizerWrapper]:
+    """Yield the wrapper around an optimizer, the wrapper around that one, …."""
+    outer = base.__dict__.get("_wrapped_by")
+    while outer is not None:
+        yield outer
+        outer = outer.__dict__.get("_wrapped_by")
+
+
 def _entries_of(base: Optimizer) -> set[str]:
     """Return the keys that wrappers inside have put into the groups."""
     return {key for o in _chain(base) if isinstance(o, OptimizerWrapper) for key in o._entries}
@@ -501,11 +519,9 @@ def _entries_of(base: Optimizer) -> set[str]:
 def _given_by_user(base: Optimizer) -> list[set[str]]:
     """Return the keys of each group, without those that wrappers around this base have put there."""
     given = [set(group) for group in base.param_groups]
-    outer = base.__dict__.get("_wrapped_by")
-    while outer is not None:
+    for outer in _wrappers_of(base):
         for index, keys in enumerate(given):
             keys -= outer._entries.keys() - outer._given_to(index).keys()
-        outer = outer.__dict__.get("_wrapped_by")
     return given
 
 

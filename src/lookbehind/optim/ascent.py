@@ -53,6 +53,11 @@ class Ascent:
         """Whether the rule climbs by the gradient at the present weights."""
         return getattr(self.perturbation, "needs_gradient", True)
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the rule has buffers. One that does not say so may have."""
+        return getattr(self.perturbation, "keeps_state", True)
+
     def inner_steps(self, closures: Sequence[Closure]) -> Iterator[InnerStep]:
         """Yield the k inner steps.
 
@@ -181,6 +186,9 @@ class AscentWrapper(OptimizerWrapper):
     def perturbation(self) -> Perturbation:
         """The rule that gives ε."""
         return self.ascent.perturbation
+
+    def _state_moves_first(self) -> bool:
+        return super()._state_moves_first() or self.ascent.keeps_state
 
     def _check(self, name: str, value: Any) -> Any:
         return nonnegative("rho", value) if name == "rho" else super()._check(name, value)

@@ -101,8 +101,8 @@ class Lookahead(OptimizerWrapper):
                 lerp_(params, slow[start:end], 1.0 - group[self.group_key("alpha")])
                 start = end
         self._set(self._keys["cycle_step"], cycle_step)
-        step.commit()  # `start` and the slow weights are what a failed step would need
         self._last = {}
+        step.commit()  # `start` and the slow weights are what a failed step would need
         copy_(step.start, step.params)
         if cycle_step == 0:
             copy_(slow, step.params)

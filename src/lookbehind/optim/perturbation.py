@@ -25,6 +25,9 @@ class Perturbation(Protocol):
     A rule that needs no gradient (momentum, noise) has the attribute ``needs_gradient = False``. Then the climb comes
     before the first gradient of a step, and a step costs one gradient less.
 
+    A rule that never asks for ``state`` can say so by ``keeps_state = False``. Then a step that is skipped has less to
+    put back.
+
     Args:
         weights: the weights at which the gradient was taken, one tensor for each parameter that has a gradient.
         gradients: their gradients, same shapes. Neither list may be changed.
@@ -84,6 +87,8 @@ class Euclidean:
 
     """
 
+    keeps_state = False
+
     def __call__(self, weights: list[Tensor], gradients: list[Tensor], state: State) -> tuple[list[Tensor], Tensor]:
         """Return g and ‖g‖₂."""
         return gradients, norm(gradients)
@@ -128,6 +133,8 @@ class Adaptive:
                 raise ValueError(
                     "named_parameters has no name that contains 'weight'; leave it out to scale all tensors"
                 )
+
+    keeps_state = False
 
     def __call__(self, weights: list[Tensor], gradients: list[Tensor], state: State) -> tuple[list[Tensor], Tensor]:
         """Return T² g and ‖T g‖₂."""
