@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+PLAIN = {Tensor, nn.Parameter}
+
 
 def is_dtensor(t: Tensor) -> bool:
     """Return whether a tensor is a DTensor. Does not import torch.distributed, and is quick for plain tensors."""
-    return type(t) not in (Tensor, nn.Parameter) and hasattr(t, "device_mesh")
+    return type(t) not in PLAIN and hasattr(t, "device_mesh")
+
+
+def any_dtensor(tensors: Sequence[Tensor]) -> bool:
+    """Return whether one of several tensors is a DTensor."""
+    return not PLAIN.issuperset(map(type, tensors)) and any(map(is_dtensor, tensors))
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
@@ -20,8 +27,10 @@ def full_tensor(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def local_tensors(tensors: Iterable[Tensor]) -> list[Tensor]:
+def local_tensors(tensors: list[Tensor]) -> list[Tensor]:
     """Return this rank's part of DTensors, sharing their memory; return other tensors as they are."""
+    if PLAIN.issuperset(map(type, tensors)):
+        return tensors
     return [t.to_local() if is_dtensor(t) else t for t in tensors]  # type: ignore[attr-defined]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lookbehind._distributed import is_dtensor, local_tensors, sums_over_shards
+from lookbehind._distributed import any_dtensor, local_tensors, sums_over_shards
 
 
 def as_real(tensors: Iterable[Tensor]) -> list[Tensor]:
@@ -83,6 +84,29 @@ def lerp_(targets: list[Tensor], ends: list[Tensor], weight: float | list[Tensor
         torch._foreach_lerp_(targets, as_real(ends), weights)
 
 
+def lerp_from_(targets: list[Tensor], starts: list[Tensor], weight: float | list[Tensor]) -> None:
+    """Targets ← starts + weight · (targets − starts), rounded as ``lerp_`` from starts to targets is."""
+    if not targets:
+        return
+    targets, starts = as_real(local_tensors(targets)), as_real(local_tensors(starts))
+    if isinstance(weight, float):
+        weights: list[Any] = [weight] * len(targets)
+    else:
+        weights = [w.to(t.device, t.dtype) for w, t in zip(weight, targets, strict=True)]
+    if on_host(targets[0]):  # no kernel takes all tensors at once there, so each can be written in place
+        for t, s, w in zip(targets, starts, weights, strict=True):
+            torch.lerp(s, t, w, out=t)
+    else:
+        copy_(targets, list(torch._foreach_lerp(starts, targets, weight if isinstance(weight, float) else weights)))
+
+
+def keep_unchanged_(kept: Tensor, now: Tensor, was: Tensor) -> None:
+    """Kept ← now, in the elements where now is not what it was."""
+    kept, now, was = local_tensors([kept, now, was])
+    if not (on_host(now) and torch.equal(now, was)):  # else the device decides, and nobody waits for it
+        torch.where(now == was, kept, now, out=kept)
+
+
 def norms(tensors: list[Tensor], like: Sequence[Tensor] | None = None) -> list[Tensor]:
     """‖·‖₂ of each tensor, in float32 or wider: 0-dim tensors on the device of the first.
 
@@ -102,9 +126,9 @@ def norms(tensors: list[Tensor], like: Sequence[Tensor] | None = None) -> list[T
         for dtype, members in by_width.items():
             for j, n in zip(members, torch._foreach_norm([tensors[j] for j in members], 2, dtype=dtype), strict=True):
                 found[j] = n
-    if any(map(is_dtensor, like)):
+    if any_dtensor(like):
         found = [square.sqrt() for square in sums_over_shards([n.square() for n in found], like)]
-    return [n.to(first.device) for n in found]
+    return found if alike(found, found[0]) else [n.to(first.device) for n in found]
 
 
 def total_norm(norms: list[Tensor]) -> Tensor:
@@ -118,7 +142,7 @@ def norm(tensors: list[Tensor], like: Sequence[Tensor] | None = None) -> Tensor:
     return total_norm(norms(tensors, like))
 
 
-def dots(a: Sequence[Tensor], b: Sequence[Tensor], like: Sequence[Tensor] | None = None) -> Tensor:
+def dots(a: list[Tensor], b: list[Tensor], like: Sequence[Tensor] | None = None) -> Tensor:
     """⟨aⱼ, bⱼ⟩ of each pair, in float32 or wider, on the device of the first. ``like``: see ``norms``."""
     like = a if like is None else like
     a, b = as_real(local_tensors(a)), as_real(local_tensors(b))

@@ -44,14 +44,14 @@ class _Switching(Lookbehind):
 
 
 ASAM = {"transients": 2, "transients_on_host": 2}
-FOLLOWING = {"transients": 0.25, "transients_on_host": 0.25}  # a byte for each weight tells which were changed
+FOLLOWING = {"transients": 0.25}  # a byte for each weight tells which were changed since
 ROWS = [
     Row("SAM", lambda base, **c: SAM(base, rho=0.1, **c), calls=2, copies=1),
     Row("ASAM", lambda base, **c: SAM(base, rho=0.5, perturbation="asam", **c), calls=2, copies=1, **ASAM),
     Row("MultistepSAM-last", lambda base, **c: MultistepSAM(base, rho=0.1, k=3, **c), calls=4, copies=1),
     Row("MultistepSAM-mean", lambda base, **c: MultistepSAM(base, 0.1, k=3, gradient="mean", **c), calls=4, copies=2),
     Row("Lookahead-SGD", _lookahead, calls=1, copies=2, **FOLLOWING, own_model=False),
-    Row("Lookahead-SAM", _lookahead_sam, calls=2, copies=3, transients_on_host=0.25, own_model=False),
+    Row("Lookahead-SAM", _lookahead_sam, calls=2, copies=3, own_model=False),
     Row(
         "Lookbehind",
         lambda base, **c: Lookbehind(base, rho=0.1, k=3, alpha=0.6, **c),

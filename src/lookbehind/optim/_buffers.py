@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import is_
 from typing import Any
 
 import torch
@@ -27,32 +28,39 @@ class Buffers:
     def __init__(self, base: Optimizer, prefix: str) -> None:
         self.base = base
         self.prefix = prefix
-        self._scratch: dict[str, dict[Tensor, Tensor]] = {}
+        self.names: set[str] = set()  # of the saved tensors in the base's state
+        self._scratch: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_scratch": {}}
 
     def scratch(self, name: str, params: Sequence[Tensor]) -> list[Tensor]:
         """Return tensors to write to, one for each parameter. They are kept from step to step, and not saved."""
-        held = self._scratch.get(name, {})
-        kept = {p: t if _fits(t := held.get(p), p) else torch.empty_like(p, requires_grad=False) for p in params}
-        self._scratch[name] = kept  # type: ignore[assignment]
-        return list(kept.values())  # type: ignore[arg-type]
+        known, tensors = self._scratch.get(name, ([], []))
+        if not (len(known) == len(params) and all(map(is_, known, params)) and all(map(_fits, tensors, params))):
+            held = dict(zip(known, tensors, strict=True))
+            kept = [held[p] if p in held and _fits(held[p], p) else None for p in params]
+            tensors = [
+                torch.empty_like(p, requires_grad=False) if t is None else t for t, p in zip(kept, params, strict=True)
+            ]
+            self._scratch[name] = list(params), tensors
+        return tensors
 
     def saved(
         self, name: str, params: Sequence[Tensor], make: Callable[[Tensor], Tensor] = torch.zeros_like
     ) -> list[Tensor]:
         """Return saved tensors, one for each parameter, with its dtype and device. Make those that are missing."""
+        self.names.add(self.prefix + name)
         return [self._one(name, p, make) for p in params]
 
     def _one(self, name: str, p: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
         held = self.get(name, p)
-        if held is None or held.shape != p.shape:
-            held = make(p.detach())
-        elif not _fits(held, p):  # the parameter was moved or cast since
-            held = held.to(p.device, p.dtype)
-        self.base.state.setdefault(p, {})[self.prefix + name] = held
-        return held
+        if held is not None and _fits(held, p):
+            return held
+        fits = held is not None and held.shape == p.shape  # then the parameter was moved or cast since
+        made = held.to(p.device, p.dtype) if held is not None and fits else make(p.detach())
+        self.base.state.setdefault(p, {})[self.prefix + name] = made
+        return made
 
     def get(self, name: str, p: Tensor) -> Tensor | None:
         """Return a saved tensor of one parameter, or None."""
@@ -66,17 +74,19 @@ class Buffers:
 
     def take(self) -> Entries:
         """Remove the saved buffers from the base's state, and return them for ``put``."""
-        taken, state = split(self.base.state, self.prefix)
+        taken: Entries = {}
+        for p, entries in self.base.state.items() if self.names else ():
+            if isinstance(entries, dict) and not self.names.isdisjoint(entries):
+                taken[p] = {name: entries.pop(name) for name in self.names & entries.keys()}
         for p in taken:
-            if p in state:
-                self.base.state[p] = state[p]
-            else:
+            if not self.base.state[p]:
                 del self.base.state[p]
         return taken
 
     def put(self, taken: Entries) -> None:
         """Put saved buffers back."""
         for p, entries in taken.items():
+            self.names |= entries.keys()
             self.base.state.setdefault(p, {}).update(entries)
 
 
@@ -96,5 +106,5 @@ def split(state: Mapping[Any, Any], prefix: str) -> tuple[Entries, dict[Any, Any
     return own, rest
 
 
-def _fits(t: Tensor | None, p: Tensor) -> bool:
-    return t is not None and t.shape == p.shape and t.dtype is p.dtype and t.device == p.device
+def _fits(t: Tensor, p: Tensor) -> bool:
+    return t.dtype is p.dtype and t.shape == p.shape and t.device == p.device

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrize
 from torch.utils._pytree import tree_map_only
 
-from lookbehind._distributed import any_rank, is_dtensor, local_tensors, placed_like
+from lookbehind._distributed import any_dtensor, any_rank, local_tensors, placed_like
 from lookbehind._random import RandomState, random_state, set_random_state
 from lookbehind._tensors import copy_
 
@@ -40,7 +39,7 @@ class GradientEvaluator:
         nonfinite: "propagate", "skip" or "raise".
         same_dropout: whether all evaluations draw the same random numbers.
         scaler: what scales the losses, if anything does.
-        optimizers: the optimizer and those inside it. A closure may have called ``scaler.unscale_`` with any of them.
+        optimizers: returns the optimizer and those inside it. A closure may have called ``scaler.unscale_`` with any.
 
     """
 
@@ -54,20 +53,22 @@ class GradientEvaluator:
         nonfinite: str,
         same_dropout: bool,
         scaler: GradScaler | None,
-        optimizers: Sequence[Optimizer],
+        optimizers: Callable[[], Sequence[Optimizer]],
     ) -> None:
         self.params = params
         self.name, self.name_of = name, name_of
         self.model, self.nonfinite, self.same_dropout = model, nonfinite, same_dropout
         self.scaler = scaler if scaler is not None and scaler.is_enabled() else None
-        self.optimizers = optimizers
+        self.optimizers = optimizers() if self.scaler is not None else ()
         self.number = 0
         self.loss: Any = None  # of the first evaluation
         self.overflow: NonfiniteGradientError | None = None  # raised by this object
         self.statistics = running_statistics(model)
         self._random: RandomState | None = None
         self._ready = False  # the first gradient was evaluated ahead
-        self._reused: list[Tensor] = []  # parameters whose gradients the closure writes to memory of its own
+        # Parameters whose gradients stay in the same tensors, such as a CUDA graph's, and those whose are added there.
+        self._reused: list[Tensor] = []
+        self._added_to: list[Tensor] = []
 
     def ahead(self, closure: Closure) -> None:
         """Evaluate the first gradient before the step begins: lazy modules take their shapes from it."""
@@ -102,27 +103,32 @@ class GradientEvaluator:
         first = self.number == 0
         if not first:
             self._forget_gradients()
-        before = [id(p.grad) for p in self.params] if first else []
+        before = [_write(p) for p in self.params] if first else []
         if self.same_dropout:
             self._draw_alike()
         kept = [] if first else [buffer.clone() for buffer in self.statistics]
         self.forget_unscaled()
         clear_weight_caches()
-        alone: AbstractContextManager[None] = nullcontext() if sync else self.model.no_sync()  # type: ignore[union-attr, operator]
         try:
-            with torch.enable_grad(), alone:
-                loss = closure()
+            with torch.enable_grad():
+                loss = closure() if sync else self._alone(closure)
         finally:
             if kept:
                 copy_(self.statistics, kept)
         if first:
-            self._reused = [p for p, was in zip(self.params, before, strict=True) if was == id(p.grad)]
-            self.loss = tree_map_only(Tensor, lambda t: t.detach().clone(), loss)  # the closure may write to it again
+            writes = [(p, was, _write(p)) for p, was in zip(self.params, before, strict=True)]
+            self._reused = [p for p, was, now in writes if was[0] == now[0]]
+            self._added_to = [p for p, was, now in writes if was[0] == now[0] and was[1] != now[1]]
+            self.loss = _copied(loss)  # the closure may write to it again
         return loss
+
+    def _alone(self, closure: Closure) -> Any:
+        with self.model.no_sync():  # type: ignore[union-attr, operator]
+            return closure()
 
     def _forget_gradients(self) -> None:
         """Keep an earlier gradient of this step out of the next one, also if the closure does not zero it."""
-        for p in self._reused:  # memory of the closure's own, such as a CUDA graph's
+        for p in self._added_to:
             if p.grad is not None:
                 p.grad.zero_()
         if len(self._reused) < len(self.params):
@@ -139,6 +145,7 @@ class GradientEvaluator:
 
         """
         held = [p for p in self.params if p.grad is not None]
+        sharded = any_dtensor(self.params)
         for p in held:
             gradient = p.grad
             assert gradient is not None
@@ -147,15 +154,14 @@ class GradientEvaluator:
                     f"the gradient of {self.name_of(p)} is {gradient.layout}; {self.name} needs dense gradients: build "
                     "the layer with sparse=False, or give its parameters to another optimizer"
                 )
-            placed = placed_like(gradient, p)
-            if placed is not gradient:
-                p.grad = placed
+            if sharded:
+                p.grad = placed_like(gradient, p)
         if self.scaler is not None or self.nonfinite != "propagate":
             self._check_finite(held, sync)
         return bool(held)
 
     def _check_finite(self, held: list[Tensor], sync: bool) -> None:
-        shared = not sync or any(map(is_dtensor, self.params))  # else all ranks have the same gradients
+        shared = not sync or any_dtensor(self.params)  # else all ranks have the same gradients
         if not (held or shared):
             return
         gradients = [p.grad for p in held if p.grad is not None]
@@ -193,12 +199,12 @@ class GradientEvaluator:
 
     def forget_unscaled(self) -> None:
         """Let the scaler forget that it has unscaled an earlier gradient of the optimizer."""
-        for optimizer in self.optimizers if self.scaler is not None else ():
+        for optimizer in self.optimizers:
             self._notes().pop(id(optimizer), None)
 
     def require_update(self) -> None:
         """Raise if the scaler was not updated since the last step: its scale would not fit the gradients' notes."""
-        stages = [self._notes()[id(o)]["stage"] for o in self.optimizers if self.scaler and id(o) in self._notes()]
+        stages = [self._notes()[id(o)]["stage"] for o in self.optimizers if id(o) in self._notes()]
         if OptState.STEPPED in stages:
             raise RuntimeError(
                 f"{self.name}.step was called twice with one scale; call scaler.update() after each step"
@@ -206,7 +212,7 @@ class GradientEvaluator:
 
     def finish(self) -> None:
         """Tell the scaler that the step is done, and leave no cache of other weights behind."""
-        for optimizer in self.optimizers if self.scaler is not None else ():
+        for optimizer in self.optimizers:
             if id(optimizer) in self._notes():
                 self._notes()[id(optimizer)]["stage"] = OptState.STEPPED
         clear_weight_caches()
@@ -220,6 +226,17 @@ class GradientEvaluator:
             self._random = random_state(p.device for p in self.params)
         else:
             set_random_state(self._random)
+
+
+def _write(p: Tensor) -> tuple[int, int]:
+    """Return which tensor a gradient is in, and how often that was written to."""
+    return id(p.grad), -1 if p.grad is None else p.grad._version
+
+
+def _copied(loss: Any) -> Any:
+    if isinstance(loss, Tensor):
+        return loss.detach().clone()
+    return tree_map_only(Tensor, lambda t: t.detach().clone(), loss)
 
 
 def running_statistics(model: torch.nn.Module | None) -> list[Tensor]:

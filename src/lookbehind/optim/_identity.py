@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from lookbehind._distributed import local_tensors
 
 
-def require_memory_of_their_own(params: Sequence[Tensor], name_of: Callable[[Tensor], str]) -> None:
+def require_memory_of_their_own(params: list[Tensor], name_of: Callable[[Tensor], str]) -> None:
     """Raise if two parameters share memory, or if FSDP1 has flattened one.
 
     Two parameters in one memory (after ``load_state_dict(assign=True)`` on a tied model, say) would be perturbed,

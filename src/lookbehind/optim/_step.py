@@ -65,24 +65,23 @@ class Step:
         """Unscale and check gradients that the caller has computed before the step."""
         self._evaluator.check()
 
-    def descend(self, at: list[Tensor] | None = None) -> None:
+    def descend(self, at: list[Tensor] | None = None, to: list[Tensor] | None = None) -> None:
         """Let the base optimizer step with the gradients in ``.grad``.
 
         Args:
-            at: weights to step at, which are overwritten, while the parameters return to what they are. Default: the
-                parameters themselves.
+            at: weights to step at. Default: the parameters as they are.
+            to: where the new weights go, while the parameters return to what they were. Default: the parameters.
 
         """
         own = [p.grad for p in self.params]
         if self._local:
             self._average()
-        if at is None:
-            self._base_step()
-        else:
-            aside = clones(self.params)
+        aside = clones(self.params) if to is not None else []
+        if at is not None:
             copy_(self.params, at)
-            self._base_step()
-            copy_(at, self.params)
+        self._base_step()
+        if to is not None:
+            copy_(to, self.params)
             copy_(self.params, aside)
         if self._local:
             for p, gradient in zip(self.params, own, strict=True):

@@ -19,7 +19,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 from torch.utils._pytree import tree_map_only
 
 from lookbehind._checks import choice, count, shown
-from lookbehind._distributed import full_tensor
+from lookbehind._distributed import full_tensor, local_tensors
 from lookbehind._tensors import copy_
 from lookbehind.optim._buffers import Buffers, split
 from lookbehind.optim._evaluation import Closure, GradientEvaluator
@@ -83,6 +83,7 @@ class OptimizerWrapper(Optimizer):
         self._keys = {name: _free_key(name, owner, taken) for name in (*entries, "method")}
         self._entries: dict[str, Any] = {self._keys[name]: value for name, value in entries.items()}
         depth = sum(type(o).__name__.lower() == owner for o in _chain(base))
+        self._places: list[int] = []
         self._buffers = Buffers(base, f"{owner}{depth + 1 if depth else ''}_")
 
     def _wrap(self) -> None:
@@ -282,8 +283,10 @@ class OptimizerWrapper(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what deepcopy and pickle keep: all but hooks, and a scheduler's hold on ``step``."""
-        dropped = ("step", "_wrapped_by")
-        return {k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")}
+        dropped = ("step", "_wrapped_by", "_places")
+        return {"_places": []} | {
+            k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -339,9 +342,10 @@ class OptimizerWrapper(Optimizer):
         self._require_entries()
         evaluator = self._evaluator(grad_scaler)
         evaluator.require_update()
-        if closures and any(type(p) is UninitializedParameter for p in evaluator.params):
+        if closures and any(type(p) is UninitializedParameter for group in self.param_groups for p in group["params"]):
             evaluator.ahead(closures[0])
-        require_memory_of_their_own(evaluator.params, self._name_of)
+            evaluator.params = self._moving()
+        self._require_memory(evaluator.params)
         self._prepare(evaluator.params)
         step, rollback = self._begin(evaluator)
         self.last_step_skipped = False
@@ -401,15 +405,18 @@ class OptimizerWrapper(Optimizer):
 
     def _evaluator(self, grad_scaler: GradScaler | None) -> GradientEvaluator:
         return GradientEvaluator(
-            [p for group in self.param_groups for p in group["params"] if _moves(p)],
+            self._moving(),
             name=type(self).__name__,
             name_of=self._name_of,
             model=self.model,
             nonfinite=self.nonfinite,
             same_dropout=self.same_dropout,
             scaler=grad_scaler,
-            optimizers=list(stateful(self)),
+            optimizers=lambda: list(stateful(self)),
         )
+
+    def _moving(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"] if _moves(p)]
 
     def _base_step(self, closure: Closure | None = None) -> None:
         """Let the base step, without seeing this optimizer's tensors in its state."""
@@ -443,6 +450,13 @@ class OptimizerWrapper(Optimizer):
                 f"the base of this {type(self).__name__} was wrapped again since, by "
                 f"{type(self.base.__dict__.get('_wrapped_by')).__name__}; use that one, or give each a base of its own"
             )
+
+    def _require_memory(self, params: list[Tensor]) -> None:
+        """Raise if parameters share memory. It is looked at anew when one has moved."""
+        places = [t.data_ptr() for t in local_tensors(params)]
+        if places != self._places:
+            require_memory_of_their_own(params, self._name_of)
+            self._places = places
 
     def _require_entries(self) -> None:
         """Raise if somebody has put a number into a group that is not allowed. Give new groups their entries."""
@@ -488,7 +502,7 @@ def steps_by_closure(base: Optimizer) -> bool:
 
 
 def _moves(p: Tensor) -> bool:
-    return p.requires_grad or p.grad is not None
+    return (p.requires_grad or p.grad is not None) and type(p) is not UninitializedParameter
 
 
 def _brief(value: object) -> str:

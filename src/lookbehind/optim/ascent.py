@@ -89,25 +89,22 @@ class Ascent:
 
     def ascend(self, step: Step) -> None:
         """φ' ← φ' + ε with ε = ρ d / ℓ, for all parameters that have a gradient."""
-        parts = [(group, [p for p in params if self._takes_part(p)]) for group, params in step.groups]
-        params = [p for _, part in parts for p in part]
-        if not params:
+        every = not self.needs_gradient
+        # A shard without gradient counts as zero: all ranks must add up the same numbers.
+        parts = [(g, [p for p in params if p.grad is not None or every or is_dtensor(p)]) for g, params in step.groups]
+        seen = [p for _, part in parts for p in part]
+        if not seen:
             return
-        weights, gradients = as_real(params), []
-        if self.needs_gradient:
-            gradients = as_real([_gradient(group, p) for group, part in parts for p in part])
-        state = RuleState(lambda name: as_real(self._state(step, name, params)))
+        weights = as_real(seen)
+        gradients = [] if every else as_real([g for group, part in parts for g in _gradients(group, part)])
+        state = RuleState(lambda name: as_real(self._state(step, name, seen)))
         direction, length = _checked(self.perturbation(weights, gradients, state), weights, self.perturbation)
         start = 0
         for group, part in parts:
-            mine = [j for j, p in enumerate(part, start) if p.grad is not None or not self.needs_gradient]
+            mine = [j for j, p in enumerate(part, start) if p.grad is not None or every]
             lengths = length if isinstance(length, Tensor) else [length[j] for j in mine]
             add_unit_([weights[j] for j in mine], [direction[j] for j in mine], lengths, group[self.rho_key])
             start += len(part)
-
-    def _takes_part(self, p: Tensor) -> bool:
-        """Return whether the rule sees a parameter. It sees shards without gradient: all ranks must sum alike."""
-        return p.grad is not None or is_dtensor(p) or not self.needs_gradient
 
     def _state(self, step: Step, name: str, params: list[Tensor]) -> list[Tensor]:
         if not self.sync:
@@ -197,11 +194,10 @@ class AscentWrapper(OptimizerWrapper):
         return {"perturbation": self.perturbation}
 
 
-def _gradient(group: Group, p: Tensor) -> Tensor:
-    """Return the gradient of what is minimised."""
-    if p.grad is None:
-        return torch.zeros_like(p)
-    return -p.grad if group.get("maximize") else p.grad
+def _gradients(group: Group, params: list[Tensor]) -> list[Tensor]:
+    """Return the gradients of what is minimised."""
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
+    return [-g for g in gradients] if group.get("maximize") else gradients
 
 
 def _require_ddp(model: Any) -> None:

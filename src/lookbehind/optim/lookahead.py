@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 
 from lookbehind._checks import count, fraction
 from lookbehind._distributed import local_tensors
-from lookbehind._tensors import copy_, lerp_
+from lookbehind._tensors import copy_, keep_unchanged_, lerp_
 from lookbehind.optim._evaluation import Closure
 from lookbehind.optim._rollback import uninterrupted, without_grad
 from lookbehind.optim._step import Step
@@ -139,8 +139,7 @@ class Lookahead(OptimizerWrapper):
         for p, slow in zip(params, self._slow(params), strict=True):
             last = self._last.get(p)
             if last is not None and last.shape == p.shape:
-                now, was, kept = local_tensors([p.detach(), last.to(p.device, p.dtype), slow])
-                torch.where(now == was, kept, now, out=kept)
+                keep_unchanged_(slow, p.detach(), last.to(p.device, p.dtype))
 
     def _show(self) -> None:
         """Let the model hold the slow weights; keep the fast ones."""

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from typing_extensions import Unpack
 
 from lookbehind._checks import choice, fraction
-from lookbehind._tensors import add_, copy_, dots, lerp_
+from lookbehind._tensors import add_, copy_, dots, lerp_from_
 from lookbehind.optim._evaluation import Closure
 from lookbehind.optim._step import Step
 from lookbehind.optim.ascent import AscentOptions, AscentWrapper
@@ -93,37 +93,37 @@ class Lookbehind(AscentWrapper):
         ) -> T: ...
 
     def update(self, step: Step, closures: Sequence[Closure]) -> None:
-        """Algorithm 1. The model holds φ' while closures run, and φ_{t,i} while the base steps."""
-        fast = step.scratch("fast")
+        """Algorithm 1. The model holds φ' while closures run, φ_{t,i} while the base steps, and φ_{t,k} at the end."""
+        fast, held = step.start, step.scratch("fast")  # line 2: φ_{t,0} ← φ_{t-1}
         first = step.scratch("first") if self.adaptive else []
-        copy_(fast, step.start)  # line 2: φ_{t,0} ← φ_{t-1}
         for inner in self.ascent.inner_steps(closures):
             self.ascent.climb(step, inner)  # lines 5-7: φ'_{t,i} and ∇L(φ'_{t,i})
-            step.descend(at=fast)  # line 8: φ_{t,i} ← φ_{t,i-1} − η ∇L(φ'_{t,i})
+            step.descend(
+                at=fast, to=held if inner.number < self.k else None
+            )  # line 8: φ_{t,i} ← φ_{t,i-1} − η ∇L(φ'_{t,i})
+            fast = held if inner.number < self.k else step.params
             if inner.number == 1:
                 copy_(first, fast)  # φ_{t,1}, for an adaptive α
-        alphas = self._alphas(step, first, fast) if self.adaptive else []
-        step.restore()
         if self.adaptive:
-            lerp_(step.params, fast, alphas)  # line 10: φ_t ← φ_{t-1} + α (φ_{t,k} − φ_{t-1})
-        else:
+            lerp_from_(step.params, step.start, self._alphas(step, first, held))
+        else:  # line 10: φ_t ← φ_{t-1} + α (φ_{t,k} − φ_{t-1})
             start = 0
             for group, params in step.groups:
                 end = start + len(params)
-                lerp_(params, fast[start:end], float(group[self.group_key("alpha")]))
+                lerp_from_(params, step.start[start:end], float(group[self.group_key("alpha")]))
                 start = end
 
-    def _alphas(self, step: Step, first: list[Tensor], fast: list[Tensor]) -> list[Tensor]:
-        """Return α* for each tensor. φ_{t,1} and φ'_{t,k} are no longer needed: d_1 and d_k take their memory."""
+    def _alphas(self, step: Step, first: list[Tensor], held: list[Tensor]) -> list[Tensor]:
+        """Return α* for each tensor. d_1 and d_k take the memory of weights that are no longer needed."""
         if not step.params:
             return []
-        d_1, d_k = first, step.params
-        copy_(d_k, fast)  # φ_{t,k}
+        d_1, d_k = first, held
+        copy_(d_k, step.params)  # φ_{t,k}
         add_(d_1, step.start, -1.0)
         add_(d_k, step.start, -1.0)
         sums = [dots(d_1, d_k), dots(d_1, d_1), dots(d_k, d_k)]
         if self.adaptive == "adaptive":
-            sums = [s.sum().expand(len(fast)) for s in sums]
+            sums = [s.sum().expand(len(held)) for s in sums]
         alphas = aligned_alpha(*sums)
         self.alpha_star = alphas[0] if self.adaptive == "adaptive" else alphas
         return list(alphas.unbind())
