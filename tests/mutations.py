@@ -105,7 +105,7 @@ MUTATIONS = [
     mutation("the inner view of slow weights ends the outer", "lookahead.py", "if self.outermost and self.depth == 0:", "if True:"),
     mutation("the base sees the saved buffers", "_wrapper.py", "        taken = self._buffers.take()\n        try:", "        taken: Any = {}\n        try:"),
     mutation("host waits for the norm", "_tensors.py", "    if isinstance(length, Tensor) and on_host(length)", "    if isinstance(length, Tensor) and length.item() >= 0 and on_host(length)"),
-    mutation("a copy made anew at each step", "_buffers.py", "fitting[p] if p in fitting else torch.empty_like", "self.__dict__.setdefault('all', []).append(fitting) or torch.empty_like"),
+    mutation("a copy made anew at each step", "_buffers.py", "        if not (len(known) == len(params)", "        self.__dict__.setdefault('all', []).append(tensors)\n        if True or not (len(known) == len(params)"),
     mutation("a second wrapper keeps the first one's numbers", "_wrapper.py", "        _unwrap(self.base)\n", ""),
     mutation("numbers in groups unchecked", "_wrapper.py", "        self._require_entries()\n", ""),
     mutation("a checkpoint of any method loads", "_wrapper.py", "        self._require_same_method(groups)\n", ""),

@@ -38,11 +38,8 @@ class Buffers:
         """Return tensors to write to, one for each parameter. They are kept from step to step, and not saved."""
         known, tensors = self._scratch.get(name, ([], []))
         if not (len(known) == len(params) and all(map(is_, known, params)) and all(map(_fits, tensors, params))):
-            held = dict(zip(known, tensors, strict=True))
-            kept = [held[p] if p in held and _fits(held[p], p) else None for p in params]
-            tensors = [
-                torch.empty_like(p, requires_grad=False) if t is None else t for t, p in zip(kept, params, strict=True)
-            ]
+            held = {p: t for p, t in zip(known, tensors, strict=True) if _fits(t, p)}
+            tensors = [held[p] if p in held else torch.empty_like(p, requires_grad=False) for p in params]
             self._scratch[name] = list(params), tensors
         return tensors
 
