@@ -246,11 +246,15 @@ def test_the_loss_is_not_written_to_again(row: Row) -> None:
     buffer = torch.zeros((), dtype=torch.float64)
     expected = task.loss(0).item()
 
-    def closure() -> dict[str, Any]:
+    def closure(whole: bool = False) -> Any:
         buffer.copy_(task.closure()().detach())
-        return {"loss": buffer, "parts": [buffer, "name"]}
+        return {"loss": buffer, "parts": [buffer, "name"]} if whole else buffer
 
-    found: Any = optimizer.step(closure)
+    number = optimizer.step(closure)
+    buffer.zero_()
+    assert number.item() == expected
+    expected = task.loss(0).item()
+    found: Any = optimizer.step(lambda: closure(whole=True))
     buffer.zero_()
     assert found["loss"].item() == found["parts"][0].item() == expected
     assert found["parts"][1] == "name"
