@@ -82,6 +82,23 @@ def test_what_the_user_gave_to_a_group_stays() -> None:
     assert [group["rho"] for group in again.param_groups] == [0.0, 0.7]
 
 
+@pytest.mark.parametrize("how", ["copied", "loaded"])
+def test_a_base_with_the_numbers_of_another_wrapper_takes_those_of_its_own(how: str) -> None:
+    task, other = Task(), Task()
+    base = sgd(task)
+    Lookahead(Lookbehind(base, rho=0.05, k=3), k=4).step(task.closure())
+    if how == "copied":
+        again, net = copy.deepcopy((base, task.net))
+        other.net = net
+    else:
+        again = sgd(other)
+        again.load_state_dict(base.state_dict())
+    optimizer = SAM(again, rho=0.7)
+    assert optimizer.param_groups[0]["method"] == "SAM(perturbation=Euclidean())"
+    assert first_ascent(other, optimizer) == pytest.approx(0.7)
+    SAM(sgd(Task())).load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+
 def test_lookahead_around_the_same_wrapper_again_begins_anew() -> None:
     task = Task()
     inner = SAM(sgd(task), rho=0.1)
@@ -803,6 +820,15 @@ def test_asam_is_sam_with_its_rule() -> None:
     assert repr(weights_only).startswith("ASAM(perturbation=Adaptive(eta=0.1, weights only)) around SGD (\n")
 
 
+def test_names_of_another_model_are_noticed() -> None:
+    task = Task()
+    optimizer = ASAM(sgd(task), named_parameters=Task().net.named_parameters())
+    before = task.weights()
+    with pytest.raises(ValueError, match="names none of the parameters"):
+        optimizer.step(task.closure())
+    assert same(task.weights(), before)
+
+
 def test_repr_names_the_method_above_the_groups() -> None:
     optimizer = Lookbehind(AdamW(Task().net.parameters()), k=3, alpha="adaptive", perturbation="asam")
     first = repr(optimizer).splitlines()[0]
@@ -1025,6 +1051,19 @@ def test_autocast_around_the_step_is_as_autocast_in_the_closure(row: Row, nested
     assert same(tasks[0].weights(), tasks[1].weights())
 
 
+def test_slow_weights_within_autocast_are_seen() -> None:
+    task = Task(dtype=torch.float32)
+    optimizer = Lookahead(sgd(task), k=3)
+    optimizer.step(task.closure())
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = task.net(task.inputs[0])  # autocast keeps its casts of these weights
+        with optimizer.slow_weights():
+            slow = task.net(task.inputs[0])
+        again = task.net(task.inputs[0])
+    assert torch.equal(fast, again)
+    assert not torch.equal(fast, slow)
+
+
 @every_row
 def test_cached_parametrizations_around_the_step(row: Row) -> None:
     class Doubled(nn.Module):
@@ -1101,8 +1140,7 @@ def test_a_step_does_not_depend_on_the_caller_s_modes(row: Row, mode: str) -> No
                     with one.slow_weights():
                         pass
                 saved = copy.deepcopy(one.state_dict())
-                if mode != "default device":  # torch's own base loads onto the default device
-                    one.load_state_dict(saved)
+                one.load_state_dict(saved)
         other.step(b.closure(i))
         assert torch.is_grad_enabled()
     assert same(a.weights(), b.weights())

@@ -96,11 +96,13 @@ class OptimizerWrapper(Optimizer):
             self._checked_entries({**self._entries, **before})
         require_memory_of_their_own([p for group in groups for p in group["params"]], self._name_of)
         _unwrap(self.base)
-        self._given = [{key: group[key] for key in self._entries if key in group} for group in groups]
         # Not Optimizer.__init__: it would make groups and state of its own, and these are the base's.
         super().__setstate__({"defaults": {**self.base.defaults, **self._entries}})
-        for group in groups:
-            group.update(self._checked_entries({**self._entries, **group}))
+        self._given = [
+            {key: group[key] for key in keys & self._entries.keys()} for group, keys in zip(groups, given, strict=True)
+        ]
+        for group, kept in zip(groups, self._given, strict=True):
+            group.update(self._checked_entries({**self._entries, **kept}))
         self.base.__dict__["_wrapped_by"] = self
 
     def _given_to(self, index: int) -> Group:
@@ -275,7 +277,7 @@ class OptimizerWrapper(Optimizer):
         """Raise if a state was saved by another method, or by this one with other options."""
         mine = {o._keys["method"]: o._method() for o in _chain(self) if isinstance(o, OptimizerWrapper)}
         for key, saved in groups[0].items() if groups else ():
-            if (key == "method" or key.endswith("_method")) and isinstance(saved, str) and mine.get(key) != saved:
+            if _is_method(key) and isinstance(saved, str) and mine.get(key) != saved:
                 raise ValueError(
                     f"the state was saved by {saved}; this is {self._method()}. Make the optimizer like the one that "
                     "saved it, or give this one the other's base_state_dict()"
@@ -505,6 +507,10 @@ def _moves(p: Tensor) -> bool:
     return (p.requires_grad or p.grad is not None) and type(p) is not UninitializedParameter
 
 
+def _is_method(key: str) -> bool:
+    return key == "method" or key.endswith("_method")
+
+
 def _brief(value: object) -> str:
     """Return how a method's name shows one of its options. A default ``repr`` has an address, which changes."""
     return type(value).__name__ if type(value).__repr__ is object.__repr__ else repr(value)
@@ -531,7 +537,15 @@ def _entries_of(base: Optimizer) -> set[str]:
 
 
 def _given_by_user(base: Optimizer) -> list[set[str]]:
-    """Return the keys of each group, without those that wrappers around this base have put there."""
+    """Return the keys of each group, without those that wrappers around this base have put there.
+
+    A copy of a base, and one that loaded the state of a wrapper, have entries of a wrapper that is not theirs. Such
+    groups are known by the name of a method, and what they hold is nobody's wish.
+    """
+    inside = _entries_of(base)
+    foreign = [any(_is_method(key) and key not in inside for key in group) for group in base.param_groups]
+    if "_wrapped_by" not in base.__dict__ and any(foreign):
+        return [set() if strange else set(group) for group, strange in zip(base.param_groups, foreign, strict=True)]
     given = [set(group) for group in base.param_groups]
     for outer in _wrappers_of(base):
         for index, keys in enumerate(given):
@@ -543,6 +557,10 @@ def _unwrap(base: Optimizer) -> None:
     """Take back what earlier wrappers have put into the groups and the state of a base, as when a cell is run again."""
     outer = base.__dict__.pop("_wrapped_by", None)
     if outer is None:
+        inside = _entries_of(base)
+        for group in base.param_groups:
+            for key in [key for key in group if _is_method(key) and key not in inside]:
+                del group[key]
         return
     _unwrap(outer)
     outer._buffers.take()

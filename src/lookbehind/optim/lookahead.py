@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from lookbehind._checks import count, fraction
 from lookbehind._distributed import local_tensors
 from lookbehind._tensors import copy_, keep_unchanged_, lerp_
-from lookbehind.optim._evaluation import Closure
+from lookbehind.optim._evaluation import Closure, clear_weight_caches
 from lookbehind.optim._rollback import uninterrupted, without_grad
 from lookbehind.optim._step import Step
 from lookbehind.optim._wrapper import OptimizerWrapper, WrapperOptions, steps_by_closure
@@ -150,6 +150,7 @@ class Lookahead(OptimizerWrapper):
         copy_(self._buffers.saved("fast", params), params)
         self._set(self._keys["slow_shown"], True)
         copy_(params, self._slow(params))
+        clear_weight_caches()
 
     @without_grad
     def _hide(self) -> None:
@@ -167,6 +168,7 @@ class Lookahead(OptimizerWrapper):
                 now.copy_(torch.where(now == others[0], others[1], now))
         self._buffers.drop("fast", params)
         self._set(self._keys["slow_shown"], False)
+        clear_weight_caches()
 
     @property
     def shows_slow_weights(self) -> bool:

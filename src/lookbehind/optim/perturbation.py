@@ -150,10 +150,17 @@ class Adaptive:
         t = list(torch._foreach_abs(local_tensors(weights)))
         torch._foreach_add_(t, self.eta)
         if self.scaled is not None:
-            for w, t_w in zip(weights, t, strict=True):
-                # A complex parameter arrives as a real view of itself.
-                if (w._base if w._is_view() else w) not in self.scaled:
-                    t_w.fill_(1.0)
+            # A complex parameter arrives as a real view of itself.
+            others = [
+                t_w for w, t_w in zip(weights, t, strict=True) if (w._base if w._is_view() else w) not in self.scaled
+            ]
+            if len(others) == len(t):
+                raise ValueError(
+                    "named_parameters names none of the parameters that have a gradient, so nothing would be scaled; "
+                    "pass those of this model, after fully_shard and whatever else replaces parameters"
+                )
+            for t_w in others:
+                t_w.fill_(1.0)
         return t
 
     def __repr__(self) -> str:
