@@ -106,7 +106,7 @@ MUTATIONS = [
     mutation("the base sees the saved buffers", "_wrapper.py", "        taken = self._buffers.take()\n        try:", "        taken: Any = {}\n        try:"),
     mutation("host waits for the norm", "_tensors.py", "    if isinstance(length, Tensor) and on_host(length)", "    if isinstance(length, Tensor) and length.item() >= 0 and on_host(length)"),
     mutation("a copy made anew at each step", "_buffers.py", "        if not (len(known) == len(params)", "        self.__dict__.setdefault('all', []).append(tensors)\n        if True or not (len(known) == len(params)"),
-    mutation("a second wrapper keeps the first one's numbers", "_wrapper.py", "        _unwrap(self.base)\n", ""),
+    mutation("a second wrapper keeps the first one's numbers", "_wrapper.py", "        unwrap(self.base)\n", ""),
     mutation("numbers in groups unchecked", "_wrapper.py", "        self._require_entries()\n", ""),
     mutation("a checkpoint of any method loads", "_wrapper.py", "        self._require_same_method(groups)\n", ""),
     mutation("shared memory goes unnoticed", "_identity.py", "if following < place + size:", "if False:"),

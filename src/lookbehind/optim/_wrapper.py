@@ -7,7 +7,7 @@ so schedulers, checkpoints and hooks see one optimizer. A method fills in ``upda
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
@@ -22,6 +22,7 @@ from lookbehind._checks import choice, count, shown
 from lookbehind._distributed import full_tensor, local_tensors
 from lookbehind._tensors import copy_
 from lookbehind.optim._buffers import Buffers, split
+from lookbehind.optim._chain import chain, entries_of, free_key, given_by_user, is_method, unwrap, wrappers_of
 from lookbehind.optim._evaluation import Closure, GradientEvaluator
 from lookbehind.optim._foreign import refuse_foreign_call, unknown_attribute
 from lookbehind.optim._identity import require_memory_of_their_own
@@ -79,10 +80,10 @@ class OptimizerWrapper(Optimizer):
         self.same_dropout = choice("same_dropout", options.get("same_dropout", False), (True, False))
         owner = type(self).__name__.lower()
         # Adadelta has a `rho` of its own, RMSprop, ASGD and an inner Lookahead an `alpha`: theirs keep the name.
-        taken = set(base.defaults) | _entries_of(base)
-        self._keys = {name: _free_key(name, owner, taken) for name in (*entries, "method")}
+        taken = set(base.defaults) | entries_of(base)
+        self._keys = {name: free_key(name, owner, taken) for name in (*entries, "method")}
         self._entries: dict[str, Any] = {self._keys[name]: value for name, value in entries.items()}
-        depth = sum(type(o).__name__.lower() == owner for o in _chain(base))
+        depth = sum(type(o).__name__.lower() == owner for o in chain(base))
         self._places: list[int] = []
         self._buffers = Buffers(base, f"{owner}{depth + 1 if depth else ''}_")
 
@@ -90,12 +91,12 @@ class OptimizerWrapper(Optimizer):
         """Check everything, then put this optimizer's entries into the base's groups."""
         self._entries |= {self._keys["method"]: self._method(), "skipped_steps": 0}
         groups = self.base.param_groups
-        given = _given_by_user(self.base)
+        given = given_by_user(self.base)
         for index, group in enumerate(groups):
             before = {key: value for key, value in group.items() if key in given[index]}
             self._checked_entries({**self._entries, **before})
         require_memory_of_their_own([p for group in groups for p in group["params"]], self._name_of)
-        _unwrap(self.base)
+        unwrap(self.base)
         # Not Optimizer.__init__: it would make groups and state of its own, and these are the base's.
         super().__setstate__({"defaults": {**self.base.defaults, **self._entries}})
         self._given = [
@@ -104,10 +105,6 @@ class OptimizerWrapper(Optimizer):
         for group, kept in zip(groups, self._given, strict=True):
             group.update(self._checked_entries({**self._entries, **kept}))
         self.base.__dict__["_wrapped_by"] = self
-
-    def _given_to(self, index: int) -> Group:
-        """Return the entries that a group had before this optimizer added its own."""
-        return self._given[index] if index < len(self._given) else {}
 
     # --- one optimizer with the base ---------------------------------------------------------------------------
 
@@ -197,7 +194,7 @@ class OptimizerWrapper(Optimizer):
 
     def __repr__(self) -> str:
         groups = super().__repr__().partition("\n")[2]
-        names = (o._method() if isinstance(o, OptimizerWrapper) else type(o).__name__ for o in _chain(self))
+        names = (o._method() if isinstance(o, OptimizerWrapper) else type(o).__name__ for o in chain(self))
         return f"{' around '.join(names)} (\n{groups}"
 
     # --- checkpoints and copies --------------------------------------------------------------------------------
@@ -219,7 +216,7 @@ class OptimizerWrapper(Optimizer):
         """
         state_dict = self.base.state_dict()
         state, groups = state_dict["state"], state_dict["param_groups"]
-        for wrapper in _wrappers_of(self.base):
+        for wrapper in wrappers_of(self.base):
             state = split(state, wrapper._buffers.prefix)[1]
             groups = [{key: value for key, value in group.items() if key not in wrapper._entries} for group in groups]
         return {**state_dict, "state": state, "param_groups": groups}
@@ -275,9 +272,9 @@ class OptimizerWrapper(Optimizer):
 
     def _require_same_method(self, groups: Sequence[Group]) -> None:
         """Raise if a state was saved by another method, or by this one with other options."""
-        mine = {o._keys["method"]: o._method() for o in _chain(self) if isinstance(o, OptimizerWrapper)}
+        mine = {o._keys["method"]: o._method() for o in chain(self) if isinstance(o, OptimizerWrapper)}
         for key, saved in groups[0].items() if groups else ():
-            if _is_method(key) and isinstance(saved, str) and mine.get(key) != saved:
+            if is_method(key) and isinstance(saved, str) and mine.get(key) != saved:
                 raise ValueError(
                     f"the state was saved by {saved}; this is {self._method()}. Make the optimizer like the one that "
                     "saved it, or give this one the other's base_state_dict()"
@@ -507,74 +504,9 @@ def _moves(p: Tensor) -> bool:
     return (p.requires_grad or p.grad is not None) and type(p) is not UninitializedParameter
 
 
-def _is_method(key: str) -> bool:
-    return key == "method" or key.endswith("_method")
-
-
 def _brief(value: object) -> str:
     """Return how a method's name shows one of its options. A default ``repr`` has an address, which changes."""
     return type(value).__name__ if type(value).__repr__ is object.__repr__ else repr(value)
-
-
-def _chain(optimizer: Optimizer | None) -> Iterator[Optimizer]:
-    """Yield an optimizer, its base, the base's base, …."""
-    while isinstance(optimizer, Optimizer):
-        yield optimizer
-        optimizer = optimizer.__dict__.get("base")
-
-
-def _wrappers_of(base: Optimizer) -> Iterator[OptimizerWrapper]:
-    """Yield the wrapper around an optimizer, the wrapper around that one, …."""
-    outer = base.__dict__.get("_wrapped_by")
-    while outer is not None:
-        yield outer
-        outer = outer.__dict__.get("_wrapped_by")
-
-
-def _entries_of(base: Optimizer) -> set[str]:
-    """Return the keys that wrappers inside have put into the groups."""
-    return {key for o in _chain(base) if isinstance(o, OptimizerWrapper) for key in o._entries}
-
-
-def _given_by_user(base: Optimizer) -> list[set[str]]:
-    """Return the keys of each group, without those that wrappers around this base have put there.
-
-    A copy of a base, and one that loaded the state of a wrapper, have entries of a wrapper that is not theirs. Such
-    groups are known by the name of a method, and what they hold is nobody's wish.
-    """
-    inside = _entries_of(base)
-    foreign = [any(_is_method(key) and key not in inside for key in group) for group in base.param_groups]
-    if "_wrapped_by" not in base.__dict__ and any(foreign):
-        return [set() if strange else set(group) for group, strange in zip(base.param_groups, foreign, strict=True)]
-    given = [set(group) for group in base.param_groups]
-    for outer in _wrappers_of(base):
-        for index, keys in enumerate(given):
-            keys -= outer._entries.keys() - outer._given_to(index).keys()
-    return given
-
-
-def _unwrap(base: Optimizer) -> None:
-    """Take back what earlier wrappers have put into the groups and the state of a base, as when a cell is run again."""
-    outer = base.__dict__.pop("_wrapped_by", None)
-    if outer is None:
-        inside = _entries_of(base)
-        for group in base.param_groups:
-            for key in [key for key in group if _is_method(key) and key not in inside]:
-                del group[key]
-        return
-    _unwrap(outer)
-    outer._buffers.take()
-    for index, group in enumerate(base.param_groups):
-        for key in outer._entries:
-            group.pop(key, None)
-        group.update(outer._given_to(index))
-
-
-def _free_key(name: str, owner: str, taken: set[str]) -> str:
-    key = name
-    while key in taken:
-        key = f"{owner}_{key}"
-    return key
 
 
 def _indexed(state_dict: dict[str, Any], groups: list[Group]) -> list[tuple[Any, Tensor]]:
