@@ -61,6 +61,8 @@ def on_host(tensor: Tensor) -> bool:
 
 def add_unit_(targets: list[Tensor], terms: list[Tensor], length: Tensor | list[Tensor], factor: float) -> None:
     """Targets ← targets + factor · terms / length, rounded as ``add_(targets, unit(terms, length), factor)`` is."""
+    if not targets:
+        return
     targets, terms = local_tensors(targets), local_tensors(terms)
     if isinstance(length, Tensor) and on_host(length) and alike(targets + terms, length):
         # One kernel, which rounds terms / length before it adds, as the two would.

@@ -899,6 +899,27 @@ def test_a_state_of_another_class_of_rule_is_refused() -> None:
         SAM(sgd(Task())).load_state_dict(saved)
 
 
+class Insistent(SGD):
+    """A base of somebody's own, whose step cannot be called without a closure."""
+
+    def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
+        return super().step(closure)
+
+
+@every_row
+def test_a_base_whose_step_insists_on_a_closure(row: Row) -> None:
+    a, b = Task(), Task()
+    if row.name != "Lookahead-SGD":
+        with pytest.raises(ValueError, match="base is Insistent, whose own step needs a closure"):
+            row.make(Insistent(a.net.parameters(), lr=0.1))
+        return
+    one, other = row.make(Insistent(a.net.parameters(), lr=0.1)), row.make(sgd(b))
+    for i in range(4):
+        one.step(a.closure(i))
+        other.step(b.closure(i))
+    assert same(a.weights(), b.weights())
+
+
 class Modes(SGD):
     """A base with two modes, as schedule-free optimizers have them."""
 

@@ -71,6 +71,22 @@ def test_gradient_in_some_passes_only_leaves_no_perturbation_behind(row: Row, pr
     assert same(task.weights(), before)
 
 
+@every_row
+def test_groups_of_which_nothing_moves(row: Row) -> None:
+    """A group without parameters, one that is frozen and one without gradients, between two that move."""
+    a, b = Task(), Task()
+    still = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3), requires_grad=False)]
+    groups: list[list[nn.Parameter]] = [[], list(a.net[0].parameters()), [still[0]], [still[1]]]
+    one = row.make(torch.optim.SGD([{"params": g} for g in [*groups, list(a.net[2].parameters())]], lr=0.1))
+    other = row.make(torch.optim.SGD(b.net.parameters(), lr=0.1))
+    for i in range(4):
+        one.step(a.closure(i))
+        other.step(b.closure(i))
+    for w, v in zip(a.weights(), b.weights(), strict=True):
+        torch.testing.assert_close(w, v, rtol=1e-12, atol=1e-14)
+    assert same([p.detach() for p in still], [torch.ones(2), torch.ones(3)])
+
+
 def test_mean_gather_counts_a_missing_gradient_as_zero() -> None:
     task = Task()
     optimizer = MultistepSAM(torch.optim.SGD(task.net.parameters(), lr=0.0), rho=0.1, k=2, gradient="mean")

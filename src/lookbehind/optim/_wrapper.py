@@ -7,6 +7,7 @@ so schedulers, checkpoints and hooks see one optimizer. A method fills in ``upda
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
@@ -497,7 +498,10 @@ class OptimizerWrapper(Optimizer):
 
 def steps_by_closure(base: Optimizer) -> bool:
     """Return whether an optimizer's step needs a closure."""
-    return getattr(base, "needs_closure", False) or isinstance(base, torch.optim.LBFGS)
+    if getattr(base, "needs_closure", False) or isinstance(base, torch.optim.LBFGS):
+        return True
+    closure = inspect.signature(base.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _moves(p: Tensor) -> bool:
