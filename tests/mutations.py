@@ -69,7 +69,7 @@ MUTATIONS = [
     mutation("descent along the ascent's gradient", "ascent.py", "        step.gradient(inner.closure, sync=self.sync or (sync and not inner.gradient_climbs_too))", "        _ = sync"),
     mutation("rho taken from the first group for all", "ascent.py", "group[self.rho_key])", "step.groups[0][0][self.rho_key])"),
     mutation("the ascent of a maximised group goes up", "ascent.py", '[-g for g in gradients] if group.get("maximize") else gradients', "gradients"),
-    mutation("alpha swapped with 1 - alpha in Lookbehind", "lookbehind.py", 'float(group[self.group_key("alpha")])', '1.0 - float(group[self.group_key("alpha")])'),
+    mutation("alpha swapped with 1 - alpha in Lookbehind", "lookbehind.py", 'lerp_from_(params, slow, group[', 'lerp_from_(params, slow, 1.0 - group['),
     mutation("alpha swapped with 1 - alpha in Lookahead", "lookahead.py", '1.0 - group[self.group_key("alpha")]', 'group[self.group_key("alpha")]'),
     mutation("base steps at the perturbed weights", "_step.py", "        if at is not None:\n", "        if False:\n"),
     mutation("adaptive alpha from the last fast step instead of the first", "lookbehind.py", "            if inner.number == 1:\n", "            if True:\n"),

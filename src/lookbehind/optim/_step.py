@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -97,6 +97,13 @@ class Step:
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in held]
         for p, mean in zip(held, averages(gradients, self._model), strict=True):
             p.grad = mean
+
+    def by_group(self, tensors: list[Tensor]) -> Iterator[tuple[Group, list[Tensor], list[Tensor]]]:
+        """Yield each group, its parameters, and their part of a list that has one tensor for each parameter."""
+        start = 0
+        for group, params in self.groups:
+            yield group, params, tensors[start : start + len(params)]
+            start += len(params)
 
     def restore(self) -> None:
         """Put the parameters back to where the step began, by copy."""

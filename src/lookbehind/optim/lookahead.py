@@ -95,11 +95,8 @@ class Lookahead(OptimizerWrapper):
             copy_(slow, step.start)  # φ_{t,0} ← φ_{t-1}
         cycle_step = (self.cycle_step + 1) % self.k
         if cycle_step == 0:
-            start = 0
-            for group, params in step.groups:  # seen from φ_{t,k}
-                end = start + len(params)
-                lerp_(params, slow[start:end], 1.0 - group[self.group_key("alpha")])
-                start = end
+            for group, params, part in step.by_group(slow):  # seen from φ_{t,k}
+                lerp_(params, part, 1.0 - group[self.group_key("alpha")])
         self._set(self._keys["cycle_step"], cycle_step)
         self._last = {}
         step.commit()  # `start` and the slow weights are what a failed step would need

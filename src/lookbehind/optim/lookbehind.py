@@ -98,20 +98,16 @@ class Lookbehind(AscentWrapper):
         first = step.scratch("first") if self.adaptive else []
         for inner in self.ascent.inner_steps(closures):
             self.ascent.climb(step, inner)  # lines 5-7: φ'_{t,i} and ∇L(φ'_{t,i})
-            step.descend(
-                at=fast, to=held if inner.number < self.k else None
-            )  # line 8: φ_{t,i} ← φ_{t,i-1} − η ∇L(φ'_{t,i})
-            fast = held if inner.number < self.k else step.params
+            last = inner.number == self.k
+            step.descend(at=fast, to=None if last else held)  # line 8: φ_{t,i} ← φ_{t,i-1} − η ∇L(φ'_{t,i})
+            fast = step.params if last else held
             if inner.number == 1:
                 copy_(first, fast)  # φ_{t,1}, for an adaptive α
         if self.adaptive:
             lerp_from_(step.params, step.start, self._alphas(step, first, held))
         else:  # line 10: φ_t ← φ_{t-1} + α (φ_{t,k} − φ_{t-1})
-            start = 0
-            for group, params in step.groups:
-                end = start + len(params)
-                lerp_from_(params, step.start[start:end], float(group[self.group_key("alpha")]))
-                start = end
+            for group, params, slow in step.by_group(step.start):
+                lerp_from_(params, slow, group[self.group_key("alpha")])
 
     def _alphas(self, step: Step, first: list[Tensor], held: list[Tensor]) -> list[Tensor]:
         """Return α* for each tensor. d_1 and d_k take the memory of weights that are no longer needed."""
