@@ -171,7 +171,7 @@ def test_hooks_run_once_a_pass() -> None:
 
 
 def test_accumulation_is_refused_since_it_would_train_wrongly() -> None:
-    """Passes of a step see the last micro-batch only, and pile up: the second gradient holds the first."""
+    """The first gradient of a step is of all micro-batches, the second of the last one only."""
     grads: list[float] = []
 
     class Norms(Module):
@@ -182,7 +182,7 @@ def test_accumulation_is_refused_since_it_would_train_wrongly() -> None:
     fit(module, checks=False, accumulate_grad_batches=2, max_epochs=1)
     assert len(module.losses) == STEPS + STEPS // 2  # not 2 a micro-batch
     once, twice = grads[::2], grads[1::2]
-    assert all(b > 1.2 * a for a, b in zip(once, twice, strict=True))  # at the same weights
+    assert all(b != pytest.approx(a, rel=0.05) for a, b in zip(once, twice, strict=True))  # at the same weights
     with pytest.raises(ValueError, match="accumulate_grad_batches is 2"):
         fit(Module(), accumulate_grad_batches=2)
     with pytest.raises(ValueError, match="a callback sets it"):

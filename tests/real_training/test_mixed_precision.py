@@ -151,6 +151,19 @@ def test_the_scaler_s_own_step(row: Row) -> None:
     assert same(a.weights(), b.weights())
 
 
+@pytest.mark.parametrize("row", [r for r in ROWS if r.name != "Lookahead-SGD"], ids=lambda row: row.name)
+def test_a_scaler_that_is_hidden_on_its_way_is_noticed(row: Row) -> None:
+    """As by Accelerate, whose step takes any arguments, so that the scaler does not hand itself on."""
+    task, scaler = Task(), scaler_of(2.0**6)
+    optimizer = row.make(torch.optim.SGD(task.net.parameters(), lr=0.1))
+    scaled(task, scaler, 0)()
+    before, step = task.weights(), optimizer.step
+    optimizer.step = lambda *arguments, **options: step(*arguments, **options)  # type: ignore[method-assign]
+    with pytest.raises(TypeError, match="hides the scaler"):
+        scaler.step(optimizer, scaled(task, scaler, 0))
+    assert same(task.weights(), before)
+
+
 @pytest.mark.parametrize("clip", ["norm", "value"])
 def test_clipping_inside_the_closure_under_a_scaler(clip: str) -> None:
     """Both kinds of clipping scale with the gradient, so the threshold is multiplied by the scale."""

@@ -11,7 +11,7 @@ class SharpnessAwareChecks(Callback):
 
     Lightning hands ``optimizer.step`` a closure, so ``SAM``, ``MultistepSAM`` and ``Lookbehind`` work as they are, with
     ``gradient_clip_val`` acting on the gradient of each pass. Two settings do not: with gradient accumulation the
-    closure holds the last micro-batch only and never zeroes the gradients, which nobody would notice; with
+    closure holds the last micro-batch only, so the descent forgets the others, which nobody would notice; with
     ``precision="16-mixed"`` the step gets no closure at all.
 
     ``training_step`` runs once a pass, so what it logs mixes in the losses at the perturbed weights. The loss to log is

@@ -338,6 +338,11 @@ class OptimizerWrapper(Optimizer):
         if closure is None and self._is_probe():
             return self._probe()
         closures = self._closures(closure)
+        if grad_scaler is None and "found_inf" in self.__dict__:  # GradScaler.step puts it there and hands on no scaler
+            raise TypeError(
+                f"a GradScaler steps this {type(self).__name__} through something that hides the scaler, so its "
+                "gradients would not be unscaled; call optimizer.step(closure, grad_scaler=scaler) and scaler.update()"
+            )
         self._require_base()
         self._require_entries()
         evaluator = self._evaluator(grad_scaler)
