@@ -2,6 +2,7 @@
 
     python -m tests.releases            # run them, and print a line each
     python -m tests.releases --keep     # and keep what came out, and write the table of docs/works-with.md anew
+    python -m tests.releases conformance "two processes"    # some of them
     python -m tests.releases --table    # only write the table
 
 `.ci/lane` runs it in a virtual environment for each release.
@@ -57,9 +58,9 @@ def read() -> list[dict[str, str]]:
 
 
 def keep(rows: list[dict[str, str]]) -> None:
-    """Put rows in the place of those of the same release."""
-    releases = {row["torch"] for row in rows}
-    every = [row for row in read() if row["torch"] not in releases] + rows
+    """Put rows in the place of those of the same release and suite."""
+    ours = {(row["torch"], row["suite"]) for row in rows}
+    every = [row for row in read() if (row["torch"], row["suite"]) not in ours] + rows
     every.sort(key=lambda row: ([int(part) for part in row["torch"].split(".")], list(SUITES).index(row["suite"])))
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
@@ -93,11 +94,8 @@ def page_with_table(text: str) -> str:
 
 def main(words: list[str]) -> int:
     """Run what is asked for."""
-    rows = (
-        []
-        if "--table" in words
-        else [run(suite) for suite in SUITES if all((ROOT / p).exists() for p in SUITES[suite])]
-    )
+    chosen = [suite for suite in SUITES if suite in words] or list(SUITES)
+    rows = [] if "--table" in words else [run(suite) for suite in chosen]
     if "--keep" in words:
         keep(rows)
     if "--keep" in words or "--table" in words:

@@ -25,9 +25,7 @@ from tests.real_training.four_processes import (
     closure_of,
     data,
 )
-
-OLD = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < (2, 7)
-no_fsdp = pytest.mark.skipif(OLD, reason="torch 2.6 cannot run FSDP2 on a CPU: it asks for a stream of the device")
+from tests.real_training.test_processes import no_fsdp
 
 
 @pytest.fixture(scope="module")

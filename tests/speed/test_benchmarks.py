@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from benchmarks import page
 from benchmarks.contenders import Contender, around, ours, plain
 from benchmarks.literal import LiteralLookbehind
 from benchmarks.memory import copies
@@ -56,3 +57,8 @@ def test_copies_are_counted() -> None:
     }
     held = {c.name: copies(c).between_steps for c in [*plain(), *ours()] if c.name in expected}
     assert held == expected
+
+
+def test_the_page_s_tables_are_those_of_the_results() -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.written(text) == text
