@@ -127,7 +127,8 @@ def spectral_density(
     low, high = min(n[0].item() for n in nodes), max(n[-1].item() for n in nodes)
     sigma = width * (high - low or abs(high) or 1.0)  # a Hessian with one eigenvalue has no range
     # Half a σ between points keeps the sum over the grid equal to the integral; four σ on each side hold all of it.
-    grid = torch.arange(low - 4 * sigma, high + 4.5 * sigma, sigma / 2, dtype=torch.float64)
+    spaces = math.ceil((high - low + 8 * sigma) / (sigma / 2) - 1e-6)  # their number does not depend on rounding
+    grid = low - 4 * sigma + sigma / 2 * torch.arange(spaces + 1, dtype=torch.float64)
     densities = torch.stack(
         [(tau * _normal(grid[:, None] - theta, sigma)).sum(1) for theta, tau in zip(nodes, weights, strict=True)]
     )
