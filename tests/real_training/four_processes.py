@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
-import traceback
-import warnings
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lookbehind import SAM, Lookahead, Lookbehind, MultistepSAM
 from tests.conformance.rows import ROWS, Row
+from tests.real_training import processes
 
 WORLD = 4
 STEPS = 7
@@ -364,24 +361,6 @@ def cases(folder: str) -> dict[str, Callable[[], Any]]:
     return every
 
 
-def main(rank: int, folder: str) -> None:
-    """Run all cases in one process and keep what they return."""
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    options = {"rank": rank, "world_size": WORLD, "timeout": timedelta(seconds=60)}  # a lost partner is an error
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", **options)
-    results: dict[str, Any] = {}
-    for name, case in cases(folder).items():
-        try:
-            results[name] = case()
-        except Exception:
-            results[name] = "Traceback " + traceback.format_exc()
-    torch.save(results, Path(folder) / f"rank{rank}.pt")
-    dist.destroy_process_group()
-
-
 def run() -> list[dict[str, Any]]:
-    """Run all cases in four processes and return what each of them found."""
-    with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(main, args=(folder,), nprocs=WORLD, daemon=True)
-        return [torch.load(Path(folder) / f"rank{rank}.pt", weights_only=True) for rank in range(WORLD)]
+    """Run all cases and return what each process found."""
+    return processes.run(__name__, WORLD)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-import traceback
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 from lookbehind import SAM, Lookbehind, MultistepSAM
 from tests.conformance.rows import BASES as PLAIN_BASES
 from tests.conformance.rows import ROWS, Row, Task
+from tests.real_training import processes
 
 STEPS = 7
 WORLD = 2
@@ -232,23 +230,6 @@ def cases(folder: str) -> dict[str, Callable[[], Any]]:
     return every
 
 
-def main(rank: int, folder: str) -> None:
-    """Run all cases in one process and keep what they return."""
-    torch.set_num_threads(1)
-    options = {"rank": rank, "world_size": WORLD, "timeout": timedelta(seconds=30)}  # a lost partner is an error
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", **options)
-    results: dict[str, Any] = {}
-    for name, case in cases(folder).items():
-        try:
-            results[name] = case()
-        except Exception:
-            results[name] = traceback.format_exc()
-    torch.save(results, Path(folder) / f"rank{rank}.pt")
-    dist.destroy_process_group()
-
-
 def run() -> list[dict[str, Any]]:
-    """Run all cases in two processes and return what each of them found."""
-    with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(main, args=(folder,), nprocs=WORLD, daemon=True)
-        return [torch.load(Path(folder) / f"rank{rank}.pt", weights_only=True) for rank in range(WORLD)]
+    """Run all cases and return what each process found."""
+    return processes.run(__name__, WORLD)
