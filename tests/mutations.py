@@ -84,7 +84,7 @@ MUTATIONS = [
     mutation("loss of the last pass returned", "_evaluation.py", "            self.loss = _copied(loss)", "            pass\n        if True:\n            self.loss = _copied(loss)"),
     mutation("the closure's own loss returned", "_evaluation.py", "        return loss.detach().clone()\n", "        return loss.detach()\n"),
     mutation("gradients of earlier passes added", "_evaluation.py", "            self._forget_gradients()\n", "            pass\n"),
-    mutation("a closure's own gradients thrown away", "_evaluation.py", "if was[0] == now[0]]", "if False]"),
+    mutation("a closure's own gradients thrown away", "_evaluation.py", "writes if was == NONE]", "writes]"),
     mutation("autocast's cache kept", "_evaluation.py", "    torch.clear_autocast_cache()\n", ""),
     mutation("cached parametrizations kept", "_evaluation.py", "        parametrize._cache.clear()\n", "        pass\n"),
     mutation("nothing restored when a step fails", "_wrapper.py", "            uninterrupted(rollback.restore)\n", "            pass\n"),

@@ -66,9 +66,8 @@ class GradientEvaluator:
         self.statistics = running_statistics(model)
         self._random: RandomState | None = None
         self._ready = False  # the first gradient was evaluated ahead
-        # Parameters whose gradients stay in the same tensors, such as a CUDA graph's, and those whose are added there.
-        self._reused: list[Tensor] = []
-        self._added_to: list[Tensor] = []
+        self._made: list[Tensor] = []  # parameters that had no gradient before the first evaluation
+        self._added_to: list[Tensor] = []  # parameters whose gradient it wrote to the tensor that was there
 
     def ahead(self, closure: Closure) -> None:
         """Evaluate the first gradient before the step begins: lazy modules take their shapes from it."""
@@ -117,8 +116,8 @@ class GradientEvaluator:
                 copy_(self.statistics, kept)
         if first:
             writes = [(p, was, _write(p)) for p, was in zip(self.params, before, strict=True)]
-            self._reused = [p for p, was, now in writes if was[0] == now[0]]
-            self._added_to = [p for p, was, now in writes if was[0] == now[0] and was[1] != now[1]]
+            self._made = [p for p, was, _ in writes if was == NONE]
+            self._added_to = [p for p, was, now in writes if was != NONE and was[0] == now[0] and was[1] != now[1]]
             self.loss = _copied(loss)  # the closure may write to it again
         return loss
 
@@ -127,15 +126,15 @@ class GradientEvaluator:
             return closure()
 
     def _forget_gradients(self) -> None:
-        """Keep an earlier gradient of this step out of the next one, also if the closure does not zero it."""
+        """Keep an earlier gradient of this step out of the next one, also if the closure does not zero it.
+
+        A closure that put new tensors in the place of gradients has zeroed. One that found none may count on that.
+        """
         for p in self._added_to:
             if p.grad is not None:
                 p.grad.zero_()
-        if len(self._reused) < len(self.params):
-            reused = set(self._reused)
-            for p in self.params:
-                if p not in reused:
-                    p.grad = None
+        for p in self._made:
+            p.grad = None
 
     def check(self, *, sync: bool = True) -> bool:
         """Unscale the gradients in ``.grad``, and see to those that are sparse, unreduced or not finite.
@@ -226,6 +225,9 @@ class GradientEvaluator:
             self._random = random_state(p.device for p in self.params)
         else:
             set_random_state(self._random)
+
+
+NONE = (id(None), -1)
 
 
 def _write(p: Tensor) -> tuple[int, int]:
