@@ -28,6 +28,9 @@ from tests.real_training.four_processes import (
 from tests.real_training.test_processes import no_fsdp
 
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for all processes
+
+
 @pytest.fixture(scope="module")
 def found() -> Callable[[str], list[Any]]:
     """All cases run in one group of four processes; a test looks at what they found."""

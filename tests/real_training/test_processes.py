@@ -16,6 +16,9 @@ no_fsdp = pytest.mark.skipif(OLD, reason="torch 2.6 cannot run FSDP2 on a CPU: i
 both_kinds = pytest.mark.parametrize("kind", ["ddp", pytest.param("fsdp", marks=no_fsdp)])
 
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for both processes
+
+
 def assert_near(a: list[Tensor], b: list[Tensor], tolerance: float) -> None:
     for x, y in zip(a, b, strict=True):
         torch.testing.assert_close(x, y, rtol=tolerance, atol=tolerance)
