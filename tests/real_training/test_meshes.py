@@ -27,7 +27,6 @@ from tests.real_training.four_processes import (
 )
 from tests.real_training.test_processes import no_fsdp
 
-
 pytestmark = pytest.mark.timeout(900)  # the first test waits for all processes
 
 
