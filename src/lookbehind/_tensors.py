@@ -102,11 +102,11 @@ def lerp_from_(targets: list[Tensor], starts: list[Tensor], weight: float | list
         copy_(targets, list(torch._foreach_lerp(starts, targets, weight if isinstance(weight, float) else weights)))
 
 
-def keep_unchanged_(kept: Tensor, now: Tensor, was: Tensor) -> None:
+def keep_unchanged_(kept: list[Tensor], now: list[Tensor], was: list[Tensor]) -> None:
     """Kept ← now, in the elements where now is not what it was."""
-    kept, now, was = local_tensors([kept, now, was])
-    if not (on_host(now) and torch.equal(now, was)):  # else the device decides, and nobody waits for it
-        torch.where(now == was, kept, now, out=kept)
+    for k, n, w in zip(local_tensors(kept), local_tensors(now), local_tensors(was), strict=True):
+        if not (on_host(n) and torch.equal(n, w)):  # else the device decides, and nobody waits for it
+            torch.where(n == w, k, n, out=k)
 
 
 def norms(tensors: list[Tensor], like: Sequence[Tensor] | None = None) -> list[Tensor]:
@@ -120,6 +120,8 @@ def norms(tensors: list[Tensor], like: Sequence[Tensor] | None = None) -> list[T
     first = tensors[0]
     if alike(tensors, first):
         found = list(torch._foreach_norm(tensors, 2, dtype=wide(first.dtype)))
+        if not any_dtensor(like):
+            return found
     else:
         by_width = defaultdict(list)
         for j, t in enumerate(tensors):

@@ -102,7 +102,7 @@ class GradientEvaluator:
         first = self.number == 0
         if not first:
             self._forget_gradients()
-        before = [_write(p) for p in self.params] if first else []
+        before = _writes(self.params) if first else []
         if self.same_dropout:
             self._draw_alike()
         kept = [] if first else [buffer.clone() for buffer in self.statistics]
@@ -115,9 +115,9 @@ class GradientEvaluator:
             if kept:
                 copy_(self.statistics, kept)
         if first:
-            writes = [(p, was, _write(p)) for p, was in zip(self.params, before, strict=True)]
+            writes = list(zip(self.params, before, _writes(self.params), strict=True))
             self._made = [p for p, was, _ in writes if was == NONE]
-            self._added_to = [p for p, was, now in writes if was != NONE and was[0] == now[0] and was[1] != now[1]]
+            self._added_to = [p for p, was, now in writes if was[0] == now[0] and was[1] != now[1]]
             self.loss = _copied(loss)  # the closure may write to it again
         return loss
 
@@ -227,12 +227,12 @@ class GradientEvaluator:
             set_random_state(self._random)
 
 
-NONE = (id(None), -1)
+NONE = (id(None), 0)
 
 
-def _write(p: Tensor) -> tuple[int, int]:
-    """Return which tensor a gradient is in, and how often that was written to."""
-    return id(p.grad), -1 if p.grad is None else p.grad._version
+def _writes(params: list[Tensor]) -> list[tuple[int, int]]:
+    """Return which tensors gradients are in, and how often each was written to. Nothing keeps the tensors alive."""
+    return [(id(g), 0 if g is None else g._version) for g in [p.grad for p in params]]
 
 
 def _copied(loss: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,8 +21,7 @@ from lookbehind.optim._wrapper import OptimizerWrapper, WrapperOptions, steps_by
 from lookbehind.optim.perturbation import Perturbation, PerturbationName, RuleState, perturbation_of
 
 
-@dataclass(frozen=True)
-class InnerStep:
+class InnerStep(NamedTuple):
     """One of the k inner steps: the closure of its minibatch, and which gradients it takes."""
 
     number: int  # i = 1 … k

@@ -133,10 +133,9 @@ class Lookahead(OptimizerWrapper):
         self._buffers.drop("slow", [p for p in self._last if p not in mine])
         if self.cycle_step == 0:
             return
-        for p, slow in zip(params, self._slow(params), strict=True):
-            last = self._last.get(p)
-            if last is not None and last.shape == p.shape:
-                keep_unchanged_(slow, p.detach(), last.to(p.device, p.dtype))
+        slow = dict(zip(params, self._slow(params), strict=True))
+        known = [p for p in params if p in self._last and self._last[p].shape == p.shape]
+        keep_unchanged_([slow[p] for p in known], known, [self._last[p].to(p.device, p.dtype) for p in known])
 
     def _show(self) -> None:
         """Let the model hold the slow weights; keep the fast ones."""
