@@ -100,7 +100,7 @@ MUTATIONS = [
     mutation("deepcopy drops the base, as torch's own __getstate__", "_wrapper.py", 'dropped = ("step",', 'dropped = ("base", "step",'),
     mutation("slow weights left out of checkpoints", "lookahead.py", '        return self._buffers.saved("slow", params, torch.clone)', '        return self._buffers.scratch("slow", params)'),
     mutation("slow weights stay those of construction", "lookahead.py", "        if self.cycle_step == 0:\n            copy_(slow, step.start)", "        if False:\n            copy_(slow, step.start)"),
-    mutation("slow weights do not see that weights are loaded", "lookahead.py", "                keep_unchanged_(slow, p.detach(), last.to(p.device, p.dtype))\n", "                pass\n"),
+    mutation("slow weights do not see that weights are loaded", "lookahead.py", "        known = [p for p in params if p in self._last and self._last[p].shape == p.shape]\n", "        known: list[Tensor] = []\n"),
     mutation("slow weights of a frozen layer kept", "lookahead.py", '        self._buffers.drop("slow", [p for p in self._last if p not in mine])\n', ""),
     mutation("the inner view of slow weights ends the outer", "lookahead.py", "if self.outermost and self.depth == 0:", "if True:"),
     mutation("the base sees the saved buffers", "_wrapper.py", "        taken = self._buffers.take()\n        try:", "        taken: Any = {}\n        try:"),
