@@ -13,8 +13,8 @@ import pytest
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "lookbehind"
 # Each layer may import those before it.
 LAYERS = [
-    {"_atomic", "_checks", "_distributed", "_random"},
-    {"_tensors"},
+    {"_atomic", "_checks", "_distributed", "_modes", "_random"},
+    {"_minibatch", "_tensors"},
     {"optim", "models", "data", "checkpoint"},
     {"measure", "training", "integrations"},
     {"lifelong", "translation", "fine_tuning"},

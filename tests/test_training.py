@@ -233,7 +233,7 @@ def test_minibatches_have_to_be_there_again_and_again() -> None:
     model = net()
     with pytest.raises(ValueError, match="minibatches is empty"):
         fit(model, sgd(model), [], epochs=1)
-    with pytest.raises(ValueError, match="minibatch 0 is a dict of 2; a pair"):
-        fit(model, sgd(model), [{"inputs": IMAGES, "labels": LABELS}], epochs=1)  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="does not take a dict with 'inputs', 'labels' by keywords"):
+        fit(model, sgd(model), [{"inputs": IMAGES, "labels": LABELS}], epochs=1)
     with pytest.raises(ValueError, match="minibatches is an iterator"):
         fit(model, sgd(model), iter(MINIBATCHES), epochs=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral, Real
 from typing import TypeVar
 
@@ -75,24 +75,3 @@ def repeatable(name: str, minibatches: Iterable[T]) -> Iterable[T]:
     if isinstance(minibatches, Iterator):
         raise ValueError(f"{name} is an iterator, which can be gone through only once; pass a list or a loader")
     return minibatches
-
-
-def pairs(minibatches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Go through minibatches, and refuse one that is no pair."""
-    for index, minibatch in enumerate(minibatches):
-        if not isinstance(minibatch, (tuple, list)) or len(minibatch) != 2:
-            form = f"{type(minibatch).__name__}" + (f" of {len(minibatch)}" if isinstance(minibatch, Sized) else "")
-            raise ValueError(f"minibatch {index} is a {form}; a pair (inputs, targets) is needed")
-        yield minibatch[0], minibatch[1]
-
-
-def mean_loss(loss: object) -> Tensor:
-    """Return a loss that is one number."""
-    if not isinstance(loss, Tensor):
-        raise TypeError(f"loss returned {loss!r}; a tensor that holds the mean over the minibatch is needed")
-    if loss.numel() != 1:
-        raise ValueError(
-            f"loss returned a tensor of shape {tuple(loss.shape)}; one number is needed, the mean over the minibatch "
-            '(reduction="mean")'
-        )
-    return loss.reshape(())

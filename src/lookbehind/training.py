@@ -15,10 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lookbehind._checks import pairs, repeatable
+from lookbehind._checks import repeatable
+from lookbehind._minibatch import Loss, call, logits_of, loss_of, pairs
 from lookbehind._tensors import norms, total_norm
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,10 @@ class History:
 def fit(
     model: nn.Module,
     optimizer: Optimizer,
-    minibatches: Iterable[tuple[Tensor, Tensor]],
+    minibatches: Iterable[Any],
     *,
     epochs: int,
-    loss: Loss = nn.functional.cross_entropy,
+    loss: Loss | None = nn.functional.cross_entropy,
     scheduler: LRScheduler | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     history: History | None = None,
@@ -76,9 +75,10 @@ def fit(
     Args:
         model: the model, on the device of the minibatches.
         optimizer: any optimizer of torch or of this package.
-        minibatches: pairs (inputs, targets) that can be gone through once an epoch: a ``Shuffled``, a loader, a list.
+        minibatches: pairs (inputs, targets), or dicts that the model takes by keywords, that can be gone through once
+            an epoch: a ``Shuffled``, a loader, a list.
         epochs: number of epochs, those in ``history`` among them.
-        loss: a function of (outputs, targets). Default cross-entropy.
+        loss: a function of (outputs, targets). None: the model's own, its outputs' ``loss``. Default cross-entropy.
         scheduler: stepped once an epoch. Default none.
         on_epoch: called with each finished ``Epoch``, after the scheduler's step.
         history: what was before. It grows, and is returned. Default: nothing was.
@@ -108,7 +108,7 @@ def fit(
         start = time.perf_counter()
         model.train()
         steps = _Steps(model, optimizer, loss, history.gradients)
-        together: list[tuple[Tensor, Tensor]] = []
+        together: list[tuple[Any, Any]] = []
         for minibatch in pairs(minibatches):
             together.append(minibatch)
             if len(together) == minibatches_per_step:
@@ -188,7 +188,7 @@ class _Reordered:
 class _Steps:
     """The steps of an epoch, and what they were like: tensors, left where they are until the epoch's end."""
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, loss: Loss, gradients: int) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, loss: Loss | None, gradients: int) -> None:
         self.model, self.optimizer, self.loss, self.gradients = model, optimizer, loss, gradients
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.losses: list[Tensor] = []
@@ -197,17 +197,17 @@ class _Steps:
         self.predicted: list[Tensor] = []  # class numbers
         self.targets: list[Tensor] = []
 
-    def take(self, minibatches: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def take(self, minibatches: Sequence[tuple[Any, Any]]) -> None:
         """Take one step, whose first gradient is the one at the unperturbed weights."""
         before = self.gradients
 
-        def evaluate(inputs: Tensor, targets: Tensor) -> Tensor:
+        def evaluate(inputs: Any, targets: Any) -> Tensor:
             self.optimizer.zero_grad()
-            outputs = self.model(inputs)
-            value = self.loss(outputs, targets)
+            outputs = call(self.model, inputs)
+            value = loss_of(self.model, self.loss, outputs, targets)
             value.backward()
             if self.gradients == before:
-                self._look(outputs.detach(), targets)
+                self._look(outputs, targets)
             self.gradients += 1
             return value
 
@@ -218,11 +218,14 @@ class _Steps:
         if alpha is not None and not getattr(self.optimizer, "last_step_skipped", False):
             self.alphas.append(alpha.mean())
 
-    def _look(self, outputs: Tensor, targets: Tensor) -> None:
+    def _look(self, outputs: Any, targets: Any) -> None:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         self.norms.append(norms(gradients) if gradients else [torch.zeros(())])
-        if outputs.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point():
-            self.predicted.append(outputs.argmax(1))
+        if not isinstance(targets, Tensor) or targets.ndim != 1 or targets.is_floating_point():
+            return
+        logits = logits_of(outputs).detach()
+        if logits.ndim == 2 and logits.shape[1] > 1:
+            self.predicted.append(logits.argmax(1))
             self.targets.append(targets)
 
     def summary(self, *, lr: float, before: float, start: float) -> Epoch:

@@ -173,9 +173,11 @@ def test_what_is_no_pair_or_no_number_is_named(measured) -> None:
     loss = nn.functional.cross_entropy
     inputs, targets = next(iter(minibatches))
     before = [p.clone() for p in net.parameters()]
-    for wrong, what in (((inputs, targets, targets), "tuple of 3"), ({"x": inputs}, "dict of 1"), (7, "int")):
+    for wrong, what in (((inputs, targets, targets), "tuple of 3"), (7, "int")):
         with pytest.raises(ValueError, match=rf"minibatch 1 is a {what}; a pair \(inputs, targets\) is needed"):
             measured(net, loss, [(inputs, targets), wrong])
+    with pytest.raises(ValueError, match="Sequential does not take a dict with 'x' by keywords"):
+        measured(net, loss, [(inputs, targets), {"x": inputs}])
     with pytest.raises(ValueError, match=rf"loss returned a tensor of shape \({len(targets)},\); one number"):
         measured(net, partial(loss, reduction="none"), minibatches)
     with pytest.raises(TypeError, match=r"loss returned 0\.5; a tensor"):

@@ -12,12 +12,12 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, MultiStepLR
 
+from lookbehind._minibatch import Loss
 from lookbehind.data import Data, Source, default_root, fetch, read
 from lookbehind.lab.method import Method
 from lookbehind.lab.run import Run, Workload
 from lookbehind.models import build
 from lookbehind.optim import SAM, Adaptive, Euclidean, Lookahead, Lookbehind, MultistepSAM
-from lookbehind.training import Loss
 
 
 @dataclass

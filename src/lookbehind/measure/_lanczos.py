@@ -22,7 +22,7 @@ def lanczos(objective: Objective, start: Tensor, steps: int) -> Iterator[tuple[T
     """
     steps = min(steps, len(start))
     _check_memory(steps, start)
-    basis = torch.empty(steps, len(start), dtype=start.dtype)  # a page takes memory when it is written to
+    basis = torch.empty(steps, len(start), dtype=start.dtype, device="cpu")  # a page takes memory when it is written to
     diagonal: list[float] = []
     beside: list[float] = []
     q = start / start.norm()
@@ -33,7 +33,7 @@ def lanczos(objective: Objective, start: Tensor, steps: int) -> Iterator[tuple[T
         for _ in range(2):  # once leaves what rounding leaves; twice is enough (Parlett, 1998)
             w -= basis[:j].T @ (basis[:j] @ w)
         beta = w.norm().item()
-        alphas, betas = (torch.tensor(entries, dtype=torch.float64) for entries in (diagonal, beside))
+        alphas, betas = (torch.tensor(entries, dtype=torch.float64, device="cpu") for entries in (diagonal, beside))
         yield torch.diag(alphas) + torch.diag(betas, 1) + torch.diag(betas, -1), basis[:j], beta
         if beta <= 10 * torch.finfo(start.dtype).eps * max(map(abs, diagonal + beside)):
             return

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lookbehind._checks import count, fraction
+from lookbehind._minibatch import Loss
 from lookbehind.measure._lanczos import lanczos
 from lookbehind.measure._objective import Objective
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
-from lookbehind.measure.sharpness import Loss
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,8 +60,8 @@ class SpectralDensity:
 
 def spectral_density(
     model: nn.Module,
-    loss: Loss,
-    minibatches: Iterable[tuple[Tensor, Tensor]],
+    loss: Loss | None,
+    minibatches: Iterable[Any],
     *,
     probes: int = 10,
     steps: int = 30,
@@ -85,8 +85,10 @@ def spectral_density(
 
     Args:
         model: any module. Only parameters that require a gradient count.
-        loss: a function of (outputs, targets) that returns the mean loss over a minibatch.
-        minibatches: pairs (inputs, targets); a list, or a loader that can be gone through again and again.
+        loss: a function of (outputs, targets) that returns the mean loss over a minibatch. None: the model's own, its
+            outputs' ``loss``.
+        minibatches: pairs (inputs, targets), or dicts that the model takes by keywords; a list, or a loader that can be
+            gone through again and again.
         probes: number of random vectors, 2 or more. Default 10.
         steps: Lanczos steps for each. Default 30.
         width: σ of the smoothing normal, as a fraction in (0, 1] of the range of the eigenvalues. Default 0.01.
@@ -119,7 +121,7 @@ def spectral_density(
         objective = Objective(model, loss, minibatches, mode)
         generator = torch.Generator().manual_seed(seed)
         for _ in track(range(probes), "spectral density"):
-            start = torch.randn(objective.size, generator=generator, dtype=objective.dtype)
+            start = torch.randn(objective.size, generator=generator, dtype=objective.dtype, device="cpu")
             *_, (matrix, _, _) = lanczos(objective, start, steps)
             ritz, vectors = torch.linalg.eigh(matrix)
             nodes.append(ritz)
@@ -128,7 +130,7 @@ def spectral_density(
     sigma = width * (high - low or abs(high) or 1.0)  # a Hessian with one eigenvalue has no range
     # Half a σ between points keeps the sum over the grid equal to the integral; four σ on each side hold all of it.
     spaces = math.ceil((high - low + 8 * sigma) / (sigma / 2) - 1e-6)  # their number does not depend on rounding
-    grid = low - 4 * sigma + sigma / 2 * torch.arange(spaces + 1, dtype=torch.float64)
+    grid = low - 4 * sigma + sigma / 2 * torch.arange(spaces + 1, dtype=torch.float64, device="cpu")
     densities = torch.stack(
         [(tau * _normal(grid[:, None] - theta, sigma)).sum(1) for theta, tau in zip(nodes, weights, strict=True)]
     )

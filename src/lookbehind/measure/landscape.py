@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from lookbehind._checks import choice, count, nonnegative
+from lookbehind._minibatch import Loss
 from lookbehind._tensors import add_, copy_, dots, norm, unit
 from lookbehind.measure._objective import Objective
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
-from lookbehind.measure.sharpness import Loss
 from lookbehind.optim import Perturbation
 from lookbehind.optim.perturbation import perturbation_of, unit_perturbation
 
@@ -77,8 +77,8 @@ class LossSlice:
 
 def loss_slice(
     model: nn.Module,
-    loss: Loss,
-    minibatches: Iterable[tuple[Tensor, Tensor]],
+    loss: Loss | None,
+    minibatches: Iterable[Any],
     directions: Direction | Sequence[Direction] = "random",
     *,
     span: float | Sequence[float] = 1.0,
@@ -107,8 +107,10 @@ def loss_slice(
 
     Args:
         model: any module. Only parameters that require a gradient move.
-        loss: a function of (outputs, targets) that returns the mean loss over a minibatch.
-        minibatches: pairs (inputs, targets); a list, or a loader that can be gone through again and again.
+        loss: a function of (outputs, targets) that returns the mean loss over a minibatch. None: the model's own, its
+            outputs' ``loss``.
+        minibatches: pairs (inputs, targets), or dicts that the model takes by keywords; a list, or a loader that can be
+            gone through again and again.
         directions: one direction, or a sequence of one or two. Default "random".
         span: coordinates go from −span to span; one number, or one for each direction. Default 1.0.
         points: coordinates along each direction, 2 or more; an odd number includes φ. Default 21.
@@ -202,7 +204,8 @@ class _Directions:
     @torch.no_grad()
     def _filter_normalised(self, weight: Tensor) -> Tensor:
         # Drawn for every parameter, so that what is ignored does not change the others' directions.
-        d = torch.randn(weight.shape, generator=self.generator, dtype=torch.float64).to(weight.device, weight.dtype)
+        drawn = torch.randn(weight.shape, generator=self.generator, dtype=torch.float64, device="cpu")
+        d = drawn.to(weight.device, weight.dtype)
         if weight.ndim <= 1 and self.one_dimensional == "ignore":
             return torch.zeros_like(weight)
         filters = tuple(range(1, weight.ndim)) or None

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from lookbehind._checks import count, nonnegative, pairs, repeatable
+from lookbehind._checks import count, nonnegative, repeatable
+from lookbehind._minibatch import Score, call, pairs, scores_of
+from lookbehind._modes import clear_weight_caches
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Minibatches = Iterable[tuple[Tensor, Tensor]]
+Minibatches = Iterable[Any]
 
 
 @dataclass(frozen=True)
@@ -55,32 +58,36 @@ def noisy_accuracy(
     *,
     draws: int = 10,
     weights_only: bool = False,
+    score: Score | None = None,
     seed: int = 0,
 ) -> NoisyAccuracy:
     r"""Multiply each parameter by its own :math:`\delta \sim N(1, \sigma^2)` and measure accuracy, several times.
 
     Section 4.4 of Mordido et al., 2024. After each draw, batch-norm statistics are estimated anew by one pass over the
-    training data (``torch.optim.swa_utils.update_bn``), as hardware with noisy weights would be calibrated. The draws
-    are the same for each σ but for their size. The model comes back as it was.
+    training data, as hardware with noisy weights would be calibrated. The draws are the same for each σ but for their
+    size. The model comes back as it was.
 
     Costs no gradient: for each σ and draw an evaluation of the test data, and one of the training data if the model has
     batch norm.
 
     Args:
-        model: a classifier.
-        train_minibatches: pairs (inputs, targets) for the batch-norm statistics; can be gone through again and again.
+        model: a classifier, or any module with ``score``.
+        train_minibatches: pairs (inputs, targets), or dicts that the model takes by keywords, for the batch-norm
+            statistics; can be gone through again and again.
         test_minibatches: pairs on which accuracy is measured; likewise.
         sigmas: each σ ≥ 0, the noise relative to each parameter.
         draws: how often noise is drawn for each σ. Default 10, as in the paper.
         weights_only: leave one-dimensional parameters (biases, batch norm) without noise. Default False.
+        score: a function of (outputs, targets) that returns one number for each example. Then "accuracy" is its mean,
+            in its own unit. Default: whether the class is right, in percent; see ``docs/measure.md`` for the shapes.
         seed: decides the noise. Default 0.
 
     Returns:
         A ``NoisyAccuracy``.
 
     Raises:
-        ValueError: if a σ is negative, ``draws`` less than 1, or minibatches are missing or can be gone through only
-            once.
+        ValueError: if a σ is negative, ``draws`` less than 1, minibatches are missing or can be gone through only once,
+            the model has no parameter, or its outputs and targets have no accuracy.
 
     Example:
         >>> import torch
@@ -97,18 +104,18 @@ def noisy_accuracy(
     check_minibatches("test_minibatches", test_minibatches)
     accuracies: dict[float, list[float]] = {sigma: [] for sigma in sigmas}
     with untouched(model):
-        parameters = [p for p in model.parameters() if not weights_only or p.ndim > 1]
+        parameters = parameters_of(model, weights_only)
         exact = [p.detach().clone() for p in parameters]
         generator = torch.Generator().manual_seed(seed)
         for _ in track(range(draws), "noisy weights"):
-            noise = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
+            noise = [torch.randn(p.shape, generator=generator, dtype=torch.float64, device="cpu") for p in parameters]
             for sigma, measured in accuracies.items():
                 with torch.no_grad():
                     for p, value, n in zip(parameters, exact, noise, strict=True):
                         p.copy_(value * (1 + sigma * n).to(p.device, p.dtype))
-                update_bn((inputs for inputs, _ in train_minibatches), model)
-                measured.append(accuracy(model, test_minibatches))
-    values = [torch.tensor(accuracies[sigma], dtype=torch.float64) for sigma in sigmas]
+                reestimate(model, train_minibatches)
+                measured.append(accuracy(model, test_minibatches, score))
+    values = [torch.tensor(accuracies[sigma], dtype=torch.float64, device="cpu") for sigma in sigmas]
     return NoisyAccuracy(
         sigmas=sigmas,
         means=tuple(v.mean().item() for v in values),
@@ -127,9 +134,45 @@ def check_minibatches(name: str, minibatches: Minibatches) -> None:
         raise ValueError(f"{name} is empty; at least one minibatch is needed")
 
 
+def parameters_of(model: nn.Module, weights_only: bool) -> list[nn.Parameter]:
+    """Return the parameters that are changed. A quantised model has none, and would pass for one that noise spares."""
+    parameters = [p for p in model.parameters() if not weights_only or p.ndim > 1]
+    if not parameters:
+        raise ValueError(f"{type(model).__name__} has no parameter to change; a quantised model cannot be measured")
+    return parameters
+
+
 @torch.no_grad()
-def accuracy(model: nn.Module, minibatches: Minibatches) -> float:
-    """Return the accuracy in percent, in eval mode. The model's mode is left at eval."""
+def accuracy(model: nn.Module, minibatches: Minibatches, score: Score | None = None) -> float:
+    """Return the accuracy in percent, or the mean score, in eval mode. The model's mode is left at eval."""
     model.eval()
-    counts = [((model(inputs).argmax(1) == targets).sum(), len(targets)) for inputs, targets in minibatches]
-    return 100.0 * int(sum(right for right, _ in counts)) / sum(number for _, number in counts)
+    clear_weight_caches()
+    scores = [scores_of(score, x, call(model, x), y).cpu() for x, y in pairs(minibatches)]
+    return torch.cat(scores).mean().item()
+
+
+@torch.no_grad()
+def reestimate(model: nn.Module, minibatches: Minibatches) -> None:
+    """Estimate batch-norm statistics anew by one pass, with the calls with which the model is evaluated.
+
+    It is what ``torch.optim.swa_utils.update_bn`` does, for models of several inputs too.
+    """
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    estimated = {id(buffer) for layer in layers for buffer in layer.buffers()}
+    own = {name: b.clone() for name, b in model.named_buffers() if id(b) not in estimated and b.is_floating_point()}
+    if not (layers or own):
+        return
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the mean over all minibatches
+    model.train()
+    clear_weight_caches()
+    for inputs, _ in pairs(minibatches):
+        call(model, inputs)
+    moved = [name for name, buffer in model.named_buffers() if name in own and not torch.equal(buffer, own[name])]
+    if moved:
+        warnings.warn(
+            f"{', '.join(moved)} changed while batch-norm statistics were estimated anew: statistics of a layer of "
+            "your own keep a share of what they were before",
+            stacklevel=2,
+        )

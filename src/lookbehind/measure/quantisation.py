@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
 
 from lookbehind._checks import count
+from lookbehind._minibatch import Score
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
-from lookbehind.measure.noise import accuracy, check_minibatches
+from lookbehind.measure.noise import accuracy, check_minibatches, parameters_of, reestimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Minibatches = Iterable[tuple[Tensor, Tensor]]
+Minibatches = Iterable[Any]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ def quantised_accuracy(
     *,
     weights_only: bool = True,
     train_minibatches: Minibatches | None = None,
+    score: Score | None = None,
 ) -> QuantisedAccuracy:
     r"""Round the weights to a few bits, symmetrically and uniformly, and measure accuracy.
 
@@ -74,13 +75,16 @@ def quantised_accuracy(
     comes back as it was.
 
     Args:
-        model: a classifier.
-        minibatches: pairs (inputs, targets) on which accuracy is measured; can be gone through again and again.
+        model: a classifier, or any module with ``score``.
+        minibatches: pairs (inputs, targets), or dicts that the model takes by keywords, on which accuracy
+            is measured; can be gone through again and again.
         bits: each b from 2 to 16. Default (8, 4).
         weights_only: leave parameters of one dimension (biases, batch norm's scale and shift) as they are. Otherwise
             each of them is rounded with one step size, per channel too. Default True.
         train_minibatches: if given, batch-norm statistics are estimated anew by one pass over these pairs before each
             accuracy, that of the weights as they are included. Default None: statistics stay.
+        score: a function of (outputs, targets) that returns one number for each example. Then "accuracy" is its mean,
+            in its own unit. Default: whether the class is right, in percent; see ``docs/measure.md`` for the shapes.
 
     Returns:
         A ``QuantisedAccuracy``.
@@ -105,11 +109,11 @@ def quantised_accuracy(
 
     def measured() -> float:
         if train_minibatches is not None:
-            update_bn((inputs for inputs, _ in train_minibatches), model)
-        return accuracy(model, minibatches)
+            reestimate(model, train_minibatches)
+        return accuracy(model, minibatches, score)
 
     with untouched(model):
-        parameters = [p for p in model.parameters() if not weights_only or p.ndim > 1]
+        parameters = parameters_of(model, weights_only)
         exact = [p.detach().clone() for p in parameters]
         unrounded = measured()
         found = {}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import asdict, dataclass
+from itertools import islice
 from math import cos, pi, sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lookbehind._checks import count, nonnegative
+from lookbehind._minibatch import Loss, Score, call, loss_of, pairs, right
 from lookbehind.measure._progress import track
 from lookbehind.optim import SAM
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Function = Callable[[Tensor, Tensor], Tensor]
-Minibatch = tuple[Tensor, Tensor]
 GRID = (0.0, 0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
@@ -63,14 +63,14 @@ class RhoRange:
 
 def suggest_rho(
     model: nn.Module,
-    loss: Function,
-    train_minibatches: Iterable[Minibatch],
-    validation_minibatches: Iterable[Minibatch],
+    loss: Loss | None,
+    train_minibatches: Iterable[Any],
+    validation_minibatches: Iterable[Any],
     base: Callable[[Iterator[nn.Parameter]], Optimizer],
     *,
     rhos: Sequence[float] = GRID,
     optimizer: Callable[..., Optimizer] = SAM,
-    score: Function | None = None,
+    score: Score | None = None,
     steps: int = 40,
     repeats: int = 2,
     seed: int = 0,
@@ -102,7 +102,7 @@ def suggest_rho(
         optimizer: makes the optimizer from (base, rho), e.g. ``SAM`` (the default), or
             ``lambda base, rho: Lookbehind(base, rho, k=5, alpha=0.5)``.
         score: function of (outputs, targets) that gives one number for each example, larger is better. Default: whether
-            ``outputs.argmax(1)`` is right.
+            the class is right, in percent; see ``docs/measure.md`` for the shapes.
         steps: steps for each ρ. Default 40.
         repeats: how often, each with other minibatches. Default 2.
         seed: decides order and dropout. Default 0.
@@ -130,7 +130,7 @@ def suggest_rho(
     count("steps", steps)
     count("repeats", repeats)
     score = score or _is_right
-    validation = list(validation_minibatches)
+    validation = list(pairs(validation_minibatches))
     if not validation:
         raise ValueError("validation_minibatches is empty; at least one minibatch is needed")
     scores: dict[float, list[Tensor]] = {rho: [] for rho in rhos}
@@ -143,32 +143,49 @@ def suggest_rho(
             trained, calls = _train(copy.deepcopy(model), loss, minibatches, base, optimizer, rho)
         gradients += calls
         trained.eval()
+        if rho == 0 and not all(bool(p.isfinite().all()) for p in trained.parameters()):
+            raise ValueError(
+                "with ρ = 0, training ends at weights that are not finite, so no ρ can be compared; begin with a model "
+                "that has not diverged, or give `base` a smaller learning rate"
+            )
         with torch.no_grad():
-            examples = [score(trained(x), y).to("cpu", torch.float64).flatten() for x, y in validation]
+            examples = [score(call(trained, x), y).to("cpu", torch.float64).flatten() for x, y in validation]
         scores[rho].append(torch.cat(examples).nan_to_num(nan=float("-inf")))
     return _conclude(rhos, {rho: torch.stack(values) for rho, values in scores.items()}, steps, gradients)
 
 
-def _is_right(outputs: Tensor, targets: Tensor) -> Tensor:
-    return 100.0 * ((outputs.argmax(1) == targets) & outputs.isfinite().all(1))
+def _is_right(outputs: Any, targets: Any) -> Tensor:
+    """Return the percentage of right targets of each example."""
+    return 100.0 * right(outputs, targets).reshape(len(targets), -1).nanmean(1)
 
 
-def _draw(minibatches: Iterable[Minibatch], number: int, seed: int) -> list[Minibatch]:
-    """Return as many minibatches as there are steps, in an order of this repeat's own."""
-    drawn: list[Minibatch] = []
+def _draw(minibatches: Iterable[Any], number: int, seed: int) -> list[tuple[Any, Any]]:
+    """Return as many minibatches as there are steps, in an order of this repeat's own, and hold no more than those.
+
+    Data without a length, which may be endless, are taken as they come.
+    """
+    drawn: list[tuple[Any, Any]] = []
     generator = torch.Generator().manual_seed(seed)
     while len(drawn) < number:
-        once = list(minibatches)
-        if not once:
+        missing = number - len(drawn)
+        order = list(range(missing))
+        if isinstance(minibatches, Sized):
+            order = torch.randperm(len(minibatches), generator=generator, device="cpu").tolist()[:missing]
+        found = {
+            index: pair
+            for index, pair in islice(enumerate(pairs(minibatches)), max(order, default=-1) + 1)
+            if index in order
+        }
+        if not found:
             raise ValueError("train_minibatches is empty, or an iterator that was gone through; pass a list")
-        drawn += [once[i] for i in torch.randperm(len(once), generator=generator).tolist()]
-    return drawn[:number]
+        drawn += [found[index] for index in order if index in found]
+    return drawn
 
 
 def _train(
     model: nn.Module,
-    loss: Function,
-    minibatches: list[Minibatch],
+    loss: Loss | None,
+    minibatches: list[tuple[Any, Any]],
     base: Callable[[Iterator[nn.Parameter]], Optimizer],
     make: Callable[..., Optimizer],
     rho: float,
@@ -184,7 +201,7 @@ def _train(
             nonlocal calls
             calls += 1
             optimizer.zero_grad()
-            value = loss(model(inputs), targets)  # noqa: B023 -- used within this step only
+            value = loss_of(model, loss, call(model, inputs), targets)  # noqa: B023 -- used within this step only
             value.backward()
             return value
 

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lookbehind._checks import count, mean_loss, nonnegative, pairs
+from lookbehind._checks import choice, count, nonnegative
+from lookbehind._minibatch import Loss, call, examples, loss_of, pairs, weight_of
+from lookbehind._modes import clear_weight_caches
+from lookbehind._random import RandomState, random_state, set_random_state
 from lookbehind._tensors import copy_, norm, unit
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
@@ -19,8 +22,6 @@ from lookbehind.optim.perturbation import PerturbationName, perturbation_of, uni
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Sharpness:
 
 def m_sharpness(
     model: nn.Module,
-    loss: Loss,
-    minibatches: Iterable[tuple[Tensor, Tensor]],
+    loss: Loss | None,
+    minibatches: Iterable[Any],
     radii: Sequence[float],
     *,
     perturbation: PerturbationName | Perturbation = "sam",
@@ -79,8 +80,9 @@ def m_sharpness(
 
     Args:
         model: any module.
-        loss: a function of (outputs, targets) that returns the mean loss over a minibatch.
-        minibatches: pairs (inputs, targets), each one M. A loader or a list.
+        loss: a function of (outputs, targets) that returns the mean loss over a minibatch. None: the model's own, its
+            outputs' ``loss``.
+        minibatches: pairs (inputs, targets), or dicts that the model takes by keywords, each one M. A loader or a list.
         radii: the radii r ≥ 0, in units of the parameters (ASAM: relative units).
         perturbation: "sam", "asam" or a rule object. With several steps, "sam" or "asam" (or an object of theirs),
             whose neighbourhood is a ball. Default "sam".
@@ -107,20 +109,22 @@ def m_sharpness(
     rule = perturbation_of(perturbation)
     if count("steps", steps) > 1 and not isinstance(rule, (Euclidean, Adaptive)):
         raise ValueError(f"steps is {steps}, which needs the ball of 'sam' or 'asam'; for {rule!r} only 1 is allowed")
-    if mode not in ("eval", "train"):
-        raise ValueError(f"mode is {mode!r}; allowed are 'eval' and 'train'")
+    choice("mode", mode, ("eval", "train"))
     rises: list[Tensor] = []
     losses: list[Tensor] = []
     m = 0
     with untouched(model):
         model.train(mode == "train")
         for inputs, targets in pairs(track(minibatches, "sharpness")):
-            climb = _Climb(model, partial(_evaluate, model, loss, inputs, targets), rule)
+            if not weight_of(model, loss, inputs, targets):
+                continue
+            random = random_state(p.device for p in model.parameters())
+            climb = _Climb(model, partial(_evaluate, model, loss, inputs, targets, random), rule)
             rises.append(climb.rises(radii, steps))
             losses.append(climb.loss)
-            m = max(m, len(targets))
+            m = max(m, examples(inputs))
     if not rises:
-        raise ValueError("there is no minibatch to measure on")
+        raise ValueError("there is no minibatch to measure on, or none has a target that counts")
     return Sharpness(
         radii=radii,
         values=tuple(torch.stack(rises).mean(0).tolist()),
@@ -133,8 +137,10 @@ def m_sharpness(
     )
 
 
-def _evaluate(model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Tensor:
-    return mean_loss(loss(model(inputs), targets))
+def _evaluate(model: nn.Module, loss: Loss | None, inputs: Any, targets: Any, random: RandomState) -> Tensor:
+    set_random_state(random)  # the same dropout masks at every point
+    clear_weight_caches()
+    return loss_of(model, loss, call(model, inputs), targets)
 
 
 class _Climb:
@@ -147,7 +153,7 @@ class _Climb:
         self.start = [p.detach().clone() for p in self.weights]
         self.evaluate = loss
         with torch.no_grad():
-            self.ball = rule.scale(self.weights) if isinstance(rule, Adaptive) else [torch.ones(())] * len(self.start)
+            self.ball = rule.scale(self.weights) if isinstance(rule, Adaptive) else [w.new_ones(()) for w in self.start]
         self.loss, gradients = self._gradients()
         with torch.no_grad():
             self.first = unit_perturbation(rule, self.weights, gradients)

@@ -8,19 +8,19 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lookbehind._checks import count, nonnegative
+from lookbehind._minibatch import Loss
 from lookbehind.measure._lanczos import lanczos
 from lookbehind.measure._objective import Objective
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
-from lookbehind.measure.sharpness import Loss
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Minibatches = Iterable[tuple[Tensor, Tensor]]
+Minibatches = Iterable[Any]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class HessianTrace:
 
 def top_eigenvalues(
     model: nn.Module,
-    loss: Loss,
+    loss: Loss | None,
     minibatches: Minibatches,
     *,
     top: int = 1,
@@ -114,8 +114,10 @@ def top_eigenvalues(
 
     Args:
         model: any module. Only parameters that require a gradient count.
-        loss: a function of (outputs, targets) that returns the mean loss over a minibatch.
-        minibatches: pairs (inputs, targets); a list, or a loader that can be gone through again and again.
+        loss: a function of (outputs, targets) that returns the mean loss over a minibatch. None: the model's own, its
+            outputs' ``loss``.
+        minibatches: pairs (inputs, targets), or dicts that the model takes by keywords; a list, or a loader that can be
+            gone through again and again.
         top: number of eigenvalues. Default 1.
         steps: iterations at most. Default 100.
         tolerance: residual at which an eigenvalue counts as found, relative to the largest |λ| met. Default 0.001.
@@ -144,7 +146,8 @@ def top_eigenvalues(
     tolerance = nonnegative("tolerance", tolerance)
     with untouched(model):
         objective = Objective(model, loss, minibatches, mode)
-        start = torch.randn(objective.size, generator=torch.Generator().manual_seed(seed), dtype=objective.dtype)
+        generator = torch.Generator().manual_seed(seed)
+        start = torch.randn(objective.size, generator=generator, dtype=objective.dtype, device="cpu")
         for _, state in zip(track(range(steps), "eigenvalues"), lanczos(objective, start, steps), strict=False):
             matrix, basis, beta = state
             ritz, vectors = torch.linalg.eigh(matrix)
@@ -174,7 +177,7 @@ def top_eigenvalues(
 
 def hessian_trace(
     model: nn.Module,
-    loss: Loss,
+    loss: Loss | None,
     minibatches: Minibatches,
     *,
     draws: int = 100,
@@ -193,8 +196,10 @@ def hessian_trace(
 
     Args:
         model: any module. Only parameters that require a gradient count.
-        loss: a function of (outputs, targets) that returns the mean loss over a minibatch.
-        minibatches: pairs (inputs, targets); a list, or a loader that can be gone through again and again.
+        loss: a function of (outputs, targets) that returns the mean loss over a minibatch. None: the model's own, its
+            outputs' ``loss``.
+        minibatches: pairs (inputs, targets), or dicts that the model takes by keywords; a list, or a loader that can be
+            gone through again and again.
         draws: n, 2 or more. Default 100.
         tolerance: standard error at which the trace counts as known, relative to the trace. Default 0.05.
         mode: "eval" measures with batch norm's running statistics, "train" with each minibatch's own (and with dropout,
@@ -224,7 +229,7 @@ def hessian_trace(
         generator = torch.Generator().manual_seed(seed)
         estimates = []
         for _ in track(range(draws), "trace"):
-            v = torch.randint(2, (objective.size,), generator=generator).to(objective.dtype) * 2 - 1
+            v = torch.randint(2, (objective.size,), generator=generator, device="cpu").to(objective.dtype) * 2 - 1
             estimates.append((v @ objective.hessian_times(v)).item())
     trace, error = _mean_and_error(estimates)
     return HessianTrace(

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import OptState
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.utils import parametrize
 from torch.utils._pytree import tree_map_only
 
 from lookbehind._distributed import any_dtensor, any_rank, local_tensors, placed_like
+from lookbehind._modes import clear_weight_caches
 from lookbehind._random import RandomState, random_state, set_random_state
 from lookbehind._tensors import copy_
 
@@ -245,10 +245,3 @@ def running_statistics(model: torch.nn.Module | None) -> list[Tensor]:
     """Return the running statistics of a model's normalisation layers."""
     modules = model.modules() if model is not None else ()
     return [buffer for module in modules if isinstance(module, _NormBase) for buffer in module.buffers(False)]
-
-
-def clear_weight_caches() -> None:
-    """Clear what torch computed from earlier values of weights: autocast's casts, and cached parametrizations."""
-    torch.clear_autocast_cache()
-    if parametrize._cache_enabled:
-        parametrize._cache.clear()

@@ -13,8 +13,9 @@ from typing_extensions import Unpack
 
 from lookbehind._checks import count, fraction
 from lookbehind._distributed import local_tensors
+from lookbehind._modes import clear_weight_caches
 from lookbehind._tensors import copy_, keep_unchanged_, lerp_
-from lookbehind.optim._evaluation import Closure, clear_weight_caches
+from lookbehind.optim._evaluation import Closure
 from lookbehind.optim._rollback import uninterrupted, without_grad
 from lookbehind.optim._step import Step
 from lookbehind.optim._wrapper import OptimizerWrapper, WrapperOptions, steps_by_closure
