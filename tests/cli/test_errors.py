@@ -149,6 +149,9 @@ def test_a_traceback_shows_the_user_s_own_line(here: Path, capsys) -> None:
         (["measure", "slice", "net.pt", "--direction", "random", "sam", "asam"], "there are 3 directions"),
         (["measure", "slice", "net.pt", "--points", "1"], "--points is 1"),
         (["measure", "quantisation", "net.pt", "--bits", "40"], "--bits"),
+        (["measure", "sharpness", "net.pt", "--seed", "9" * 20], "--seed is 9999"),
+        (["report", "table5", "--scale", "smoke", "--store", "net.pt"], "--store is net.pt, which is not a folder"),
+        (["show", "table5", "--store", "~nobody-here/x"], "--store is ~nobody-here/x, whose home folder is unknown"),
         (["measure", "sharpness", "old.pt"], "old.pt has the format of torch before 1.6"),
         (
             ["measure", "sharpness", "net.pt", "--output", "net.pt"],

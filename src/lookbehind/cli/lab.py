@@ -248,7 +248,12 @@ def _chosen(items: Sequence[str], scale: str) -> dict[str, tuple[Part, ...]]:
 def _store(path: Path, console: Console) -> Store:
     from lookbehind.lab import Store
 
-    return Store(path, say=lambda sentence: _say(console, sentence))
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--store is {path}, which is not a folder; name a folder")
+    try:
+        return Store(path, say=lambda sentence: _say(console, sentence))
+    except RuntimeError as error:  # "~" without a home
+        raise UserError(f"--store is {path}, whose home folder is unknown; name a folder without ~") from error
 
 
 def _console() -> Console:

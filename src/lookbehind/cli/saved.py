@@ -62,6 +62,8 @@ class Saved:
         from lookbehind import data
 
         usable(self.device)
+        if not 0 <= self.seed < 1 << 63:
+            raise UserError(f"--seed is {self.seed}; a whole number from 0 to 2^63 - 1 is needed")
         try:
             loaded = data.load(
                 self.data, self.root, seed=self.seed, train=self.train, noise=self.label_noise, size=self.size
