@@ -202,6 +202,22 @@ def test_errors_name_the_file_that_the_caller_named(tmp_path: Path) -> None:
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
+def test_a_disk_that_takes_no_more(tmp_path: Path) -> None:
+    """A limit on the size of files fails in the middle of torch.save, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    path, limits = tmp_path / "last.pt", resource.getrlimit(resource.RLIMIT_FSIZE)
+    checkpoint.save(path, {"step": 1})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            checkpoint.save(path, {"weights": torch.ones(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(path)
+    assert checkpoint.load(path) == {"step": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
 def test_the_old_format_of_torch_is_named(tmp_path: Path) -> None:
     torch.save({"step": 3}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     with pytest.raises(checkpoint.CheckpointError, match=r"old\.pt has the format of torch before 1\.6"):

@@ -38,12 +38,13 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename == str(temporary):
-            error.filename = str(path)  # the name that the user knows
         # torch.save answers a full disk with a RuntimeError about positions, and the reason in its context.
-        if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
+        reason = error.__context__ if isinstance(error, RuntimeError) else error
+        if not isinstance(reason, OSError):
+            raise
+        if reason.filename in (None, str(temporary)):
+            reason.filename = str(path)  # the name that the user knows
+        raise reason from None
     _sync(path.parent)
 
 
