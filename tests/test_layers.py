@@ -21,6 +21,7 @@ LAYERS = [
     {"lab"},
     {"paper", "compare"},
     {"cli"},
+    {"__main__"},
 ]
 
 

@@ -104,7 +104,10 @@ def test_spectrum_slice_and_quantisation_equal_the_functions(saved: Path, tmp_pa
     [
         (["missing.pt"], "there is no file missing.pt"),
         (["plain.pt", "--model", "vgg"], "--model is 'vgg'; allowed are convnet"),
-        (["plain.pt", "--model", "nowhere:net"], "--model is 'nowhere:net', which cannot be called"),
+        (
+            ["plain.pt", "--model", "nowhere:net"],
+            "--model is 'nowhere:net', which cannot be imported (ModuleNotFoundError",
+        ),
         (["plain.pt", "--model", "resnet8"], "plain.pt does not fit the model"),
         (["plain.pt", "--data", "mnist"], "dataset is 'mnist'; allowed are digits"),
         (["plain.pt", "--batch", "0"], "--batch is 0"),

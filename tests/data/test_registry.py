@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,6 +180,17 @@ def test_the_default_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert default_root() == tmp_path / "local" / "lookbehind"
     monkeypatch.setenv("LOOKBEHIND_DATA", "~/data")
     assert default_root() == tmp_path / "data"
+
+
+def test_the_default_root_of_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    for name in ("HOME", "LOOKBEHIND_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert default_root() == Path(tempfile.gettempdir()) / "lookbehind"
+    load("digits")  # needs no folder
 
 
 def test_the_default_root_is_used(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

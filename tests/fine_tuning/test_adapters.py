@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lookbehind import Lookbehind
-from lookbehind.fine_tuning import LowRank, add_adapters, merge_adapters, parameter_groups, set_radii
+from lookbehind.fine_tuning import LowRank, add_adapters, merge_adapters, parameter_groups, set_radii, unmerge_adapters
 from lookbehind.models import build
 
 IMAGES, LABELS = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6)
@@ -120,6 +120,116 @@ def test_learning_rates_and_frozen_parts() -> None:
     plain = torch.optim.SGD([{"params": [nn.Parameter(torch.zeros(1))], "name": "head"}], lr=0.1)
     set_radii(plain, 2.0)  # has no ρ
     assert "rho" not in plain.param_groups[0]
+
+
+class Tied(nn.Module):
+    """Embeddings that are the head's weights too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(9, 4), nn.Linear(4, 9, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.tanh(self.embedding(x)))
+
+
+class Repeated(nn.Module):
+    """One layer with two names, in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = self.b = nn.Linear(4, 4)
+        self.inner = nn.ModuleDict({"a": self.a, "c": self.a})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in (self.a, self.b, self.inner["a"], self.inner["c"]):
+            x = torch.tanh(layer(x))
+        return x
+
+
+def moved(added: list[nn.Parameter]) -> None:
+    for p in added:
+        nn.init.normal_(p, std=0.5)
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "x"),
+    [
+        (Tied(), ["head"], torch.arange(9)),
+        (Repeated(), ["a", "b", "c"], torch.randn(3, 4)),
+        (Repeated(), ["a"], torch.randn(3, 4)),  # one of the names only
+        (nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True), ["linear1", "linear2"], torch.randn(2, 3, 8)),
+        (nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True), ["out_proj"], torch.randn(2, 3, 8)),
+    ],
+    ids=["tied", "two names", "one of two names", "encoder layer", "attention in it"],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_merged_and_unmerged(model: nn.Module, layers: list[str], x: torch.Tensor, training: bool) -> None:
+    torch.manual_seed(0)
+    model = copy.deepcopy(model).train(training)
+    frozen = model(x).detach()
+    added = add_adapters(model, layers, rank=2)
+    assert torch.allclose(model(x), frozen, atol=1e-6)
+    moved(added)
+    expected = model(x)
+    assert not torch.allclose(expected, frozen, atol=1e-3)
+    expected.pow(3).sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in added)
+    state = {name: t.clone() for name, t in model.state_dict().items()}
+    with torch.no_grad():  # in eval mode, torch's own fast path
+        assert torch.allclose(model(x), expected, atol=1e-5)
+        merge_adapters(model)
+        assert torch.allclose(model(x), expected, atol=1e-5)
+        assert not any(name.endswith(("down", "up", "linear.weight")) for name in model.state_dict())
+        unmerge_adapters(model)
+        assert all(torch.equal(t, state[name]) for name, t in model.state_dict().items())
+        assert {id(p) for p in model.parameters() if p.requires_grad} == {id(p) for p in added}
+        for p in added:
+            p.zero_()
+        assert torch.allclose(model(x), frozen, atol=1e-6)  # nothing else has changed
+
+
+def test_attention_alone() -> None:
+    x = torch.randn(2, 3, 8)
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    added = add_adapters(attention, ["out_proj"], rank=2)
+    moved(added)
+    expected = attention(x, x, x)[0]
+    attention.eval()
+    with torch.no_grad():
+        assert torch.allclose(attention(x, x, x)[0], expected, atol=1e-6)
+        merge_adapters(attention)
+        assert torch.allclose(attention(x, x, x)[0], expected, atol=1e-6)
+
+
+def test_adapters_added_in_two_calls() -> None:
+    model = nn.Sequential()
+    model.q, model.v, model.linear, model.head = (nn.Linear(4, 4) for _ in range(4))
+    first, second = add_adapters(model, ["q"], rank=2), add_adapters(model, ["v", "linear"], rank=2)
+    assert {id(p) for p in model.parameters() if p.requires_grad} == {id(p) for p in first + second}
+    assert len(first + second) == 6
+    with pytest.raises(ValueError, match="no linear layer without an adapter of Sequential has such a name"):
+        add_adapters(model, ["q"], rank=2)
+    with pytest.raises(ValueError, match="no linear layer without an adapter"):
+        add_adapters(model, ["linear"], rank=2)  # not the frozen layer within an adapter
+
+
+def test_layers_that_are_shared_have_one_adapter() -> None:
+    assert len(add_adapters(Repeated(), ["a", "b", "c"], rank=2)) == 2
+
+
+def test_a_refusal_leaves_the_model_as_it_was() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(8, 8), "b": nn.Linear(2, 2)})
+    with pytest.raises(ValueError, match="rank is 4; a whole number from 1 to 2"):
+        add_adapters(model, ["a", "b"], rank=4)
+    nn.utils.parametrizations.weight_norm(model["b"])
+    with pytest.raises(ValueError, match="pruned, parametrised or quantised"):
+        add_adapters(model, ["a", "b"], rank=2)
+    assert isinstance(model["a"], nn.Linear)
+    assert all(p.requires_grad for p in model.parameters())
+    with pytest.raises(ValueError, match="no layer of ModuleDict was merged"):
+        unmerge_adapters(model)
 
 
 def test_errors() -> None:

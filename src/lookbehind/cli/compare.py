@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from lookbehind.cli._mistakes import NEEDS_LAB, UserError, WorkerLostError, usable
+from lookbehind.cli.errors import NEEDS_LAB, UserError, WorkerLostError, some, usable, writing
 
 MethodName = Literal[
     "sgd",
@@ -61,8 +61,8 @@ def compare(
         from rich.console import Console
 
         from lookbehind.compare import command, runs
-    except ImportError:
-        raise UserError(NEEDS_LAB) from None
+    except ImportError as error:
+        raise UserError(NEEDS_LAB) from error
     if find_spec("sklearn") is None:  # imported by the workers only, since it takes a second
         raise UserError(NEEDS_LAB)
     seeds = (1 if quick else 4) if seeds is None else seeds
@@ -81,13 +81,10 @@ def compare(
     if not console.is_terminal:
         console = Console(width=170)
     try:
-        command.compare(planned, output, console, device)
+        with writing(output, "--output"):
+            command.compare(planned, output, console, device)
     except command.FailedError as error:
-        raise WorkerLostError(f"{error}; finished runs are kept, and the same command continues") from None
-    except OSError as error:
-        place = error.filename or output
-        reason = error.strerror or error
-        raise UserError(f"{place} cannot be written ({reason}); choose another --output or make room") from None
+        raise WorkerLostError(f"{error}; finished runs are kept, and the same command continues") from error
 
 
 def _check(*, seeds: int, rho: float, k: int, alpha: float, radius: Sequence[float], device: str) -> None:
@@ -102,7 +99,6 @@ def _check(*, seeds: int, rho: float, k: int, alpha: float, radius: Sequence[flo
         for r in radius:
             nonnegative("--radius", r)
     except ValueError as error:
-        raise UserError(str(error)) from None
-    if not radius:
-        raise UserError("--radius is empty; at least one radius is needed, such as --radius 0.05 0.2")
+        raise UserError(str(error)) from error
+    some("--radius", radius, "0.05 0.2")
     usable(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from lookbehind.cli._mistakes import UserError, usable
+from lookbehind.cli.errors import UserError, some, usable, writable, writing
 from lookbehind.lab.engines.slurm_options import Slurm
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
     chosen = _chosen(items, scale)
     if len(chosen) > 1:
         chosen["together"] = tuple(part for parts in chosen.values() for part in parts)
-    try:
+    with writing(store, "--store"):
         for name, parts in chosen.items():
             cost = estimate(parts, DEVICES[scale], kept)
             failed = sum(kept.failure(run) is not None for run, _ in tasks_now(parts, kept))
@@ -111,8 +112,6 @@ def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
                 duration(cost.hours),
                 duration(cost.hours_left),
             )
-    except OSError as error:
-        raise _unusable(error, store) from None
     table.caption = f"on {DEVICES[scale].name}; at most, as far as selections decide what is needed"
     console.print(table)
 
@@ -151,6 +150,7 @@ def run(
         raise UserError(f"--device is {' '.join(device)}; with engine torchrun it is cpu or cuda")
     if engine == "slurm" and device != ("cpu",):
         raise UserError(f"--device is {' '.join(device)}; engine slurm goes by --slurm.gpus")
+    some("--device", device, "cpu")
     for one in device:
         usable(one)
     console = _console()
@@ -166,21 +166,20 @@ def _run(
     parts = [part for of_item in _chosen(items, scale).values() for part in of_item]
     failed: dict[Any, str] = {}
     try:
-        # What is best decides what else is needed, such as controls at the chosen α and k.
-        while wanted := [task for task in tasks_now(parts, kept) if task[0] not in failed and not kept.complete(*task)]:
-            with _watch(console, wanted) as progress:
-                failed |= fill(wanted, kept, on_event=progress.hear, tensorboard=tensorboard)
-    except OSError as error:
-        raise _unusable(error, kept.root) from None
+        with writing(kept.root, "--store"):
+            # What is best decides what else is needed, such as controls at the chosen α and k.
+            while wanted := [t for t in tasks_now(parts, kept) if t[0] not in failed and not kept.complete(*t)]:
+                with _watch(console, wanted) as progress:
+                    failed |= fill(wanted, kept, on_event=progress.hear, tensorboard=tensorboard)
     except ValueError as error:  # data that are not there
-        raise UserError(str(error)) from None
+        raise UserError(str(error)) from error
     for one_run, reason in failed.items():
         _say(console, f"failed: {one_run.workload.title}, {one_run.method.title}, seed {one_run.seed}: {reason}")
     if failed:
         raise UserError(
             f"{len(failed)} runs failed; what went wrong is in their folders, and the same command tries again"
         )
-    command = f"lookbehind report {' '.join(items)} --scale {scale} --store {kept.root}"
+    command = shlex.join(["lookbehind", "report", *items, "--scale", scale, "--store", str(kept.root)])
     _say(console, f"All runs of {', '.join(items)} at scale {scale} are in {kept.root}. See: {command}")
 
 
@@ -205,7 +204,7 @@ def _filling(
                 console.quiet = not shared.first
                 yield shared, partial(torchrun.fill, device=device[0])
         except ValueError as error:
-            raise UserError(str(error)) from None
+            raise UserError(str(error)) from error
 
 
 def report(items: Names, scale: Scale = "cpu", store: Path = STORE, output: Path = Path("report")) -> None:
@@ -226,11 +225,9 @@ def report(items: Names, scale: Scale = "cpu", store: Path = STORE, output: Path
     console = _console()
     kept = _store(store, console)
     chosen = [ITEMS[name] for name in _chosen(items, scale)]
-    try:
+    writable(output, "--output")
+    with writing(output, "--output"):
         paths = write(chosen, kept, output, scale, device=DEVICES[scale])
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{error.filename or output} cannot be written ({reason}); choose another --output") from None
     _say(console, f"Written: {paths[-1]} and {len(paths) - 1} more files in {output}")
 
 
@@ -248,15 +245,15 @@ def _chosen(items: Sequence[str], scale: str) -> dict[str, tuple[Part, ...]]:
     return {name: ITEMS[name].at(scale).parts for name in names}
 
 
-def _unusable(error: OSError, store: Path) -> UserError:
-    reason = error.strerror or error
-    return UserError(f"{error.filename or store} cannot be used ({reason}); choose another --store or make room")
-
-
 def _store(path: Path, console: Console) -> Store:
     from lookbehind.lab import Store
 
-    return Store(path, say=lambda sentence: _say(console, sentence))
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--store is {path}, which is not a folder; name a folder")
+    try:
+        return Store(path, say=lambda sentence: _say(console, sentence))
+    except RuntimeError as error:  # "~" without a home
+        raise UserError(f"--store is {path}, whose home folder is unknown; name a folder without ~") from error
 
 
 def _console() -> Console:

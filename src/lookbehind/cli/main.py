@@ -8,36 +8,41 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from lookbehind import __version__
-from lookbehind.cli._mistakes import INTERRUPTED, NEEDS_LAB, UserError
+from lookbehind.cli.errors import NEEDS_LAB, TRACEBACK, UserError, answer
+
+# What is true after Ctrl-C in a command that takes long.
+_KEPT = "; finished runs are kept, and the same command continues"
+_INTERRUPTED = {
+    "compare": _KEPT,
+    "run": _KEPT,
+    "measure": "; nothing is kept of a measurement, and the same command begins it anew",
+    "report": "; the same command writes all pages anew",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0, 2 for a mistake, 130 for Ctrl-C."""
+    """Run the command line and return the exit code: 0, 2 for an error, 130 for Ctrl-C, 1 for a closed pipe."""
     # Waiting OpenMP threads that spin make a busy machine many times slower. Torch reads this when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Greek letters must not stop the command where the terminal or a pipe has no Unicode.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    os.environ["MPLBACKEND"] = "agg"  # pictures are written, never shown
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    arguments = [argument for argument in given if argument != TRACEBACK]
+    interrupted = _INTERRUPTED.get(arguments[0], "") if arguments else ""
+    return answer(lambda: _dispatch(arguments), interrupted, show=TRACEBACK in given)
+
+
+def _dispatch(arguments: Sequence[str]) -> None:
     if arguments in (["--version"], ["-V"]):
         print(f"lookbehind {__version__}")
-        return 0
-    try:
-        return _dispatch(arguments)
-    except UserError as error:
-        print(f"lookbehind: {error}", file=sys.stderr)
-        return error.code
-    except KeyboardInterrupt:
-        print("lookbehind: interrupted; finished runs are kept, and the same command continues", file=sys.stderr)
-        return INTERRUPTED
-
-
-def _dispatch(arguments: Sequence[str]) -> int:
+        return
     try:
         from tyro.extras import SubcommandApp
-    except ImportError:
-        raise UserError(NEEDS_LAB) from None
+    except ImportError as error:
+        raise UserError(NEEDS_LAB) from error
     from lookbehind.cli import lab, measure
     from lookbehind.cli.compare import compare
 
@@ -48,8 +53,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
     for command in measure.COMMANDS:
         measurements.command(command)
     app.command(measurements, name="measure", help="Measure a saved model.")
-    about = "Sharpness-aware optimisation for PyTorch, measured."
+    about = f"Sharpness-aware optimisation for PyTorch, measured. {TRACEBACK} shows where an error arose."
     if arguments == ["measure"]:
         arguments = ["measure", "--help"]
     app.cli(args=list(arguments) or ["--help"], prog="lookbehind", description=about)
-    return 0

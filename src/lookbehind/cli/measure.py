@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import io
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes
 
-from lookbehind.cli._mistakes import UserError
+from lookbehind.cli.errors import UserError, some, writing
 from lookbehind.cli.saved import Saved
 
 PartName = Literal["train", "validation", "test"]
@@ -41,6 +45,7 @@ def sharpness(
 
     from lookbehind.measure import m_sharpness
 
+    some("--radius", radius, "0.05 0.1")
     model, data = saved.load()
     minibatches = saved.minibatches(getattr(data, part))
     with _mistakes():
@@ -48,7 +53,7 @@ def sharpness(
             model, cross_entropy, minibatches, sorted(set(radius)), perturbation=perturbation, steps=steps, mode=mode
         )
     heads = ["radius r", f"{found.m}-sharpness"]
-    _show(saved, "sharpness", found, heads, zip(found.radii, found.values, strict=True), f"loss {found.loss:.4f}")
+    _show(saved, {"sharpness": found}, heads, zip(found.radii, found.values, strict=True), f"loss {found.loss:.4f}")
 
 
 def noise(
@@ -70,6 +75,7 @@ def noise(
     """
     from lookbehind.measure import noisy_accuracy
 
+    some("--sigma", sigma, "0.1 0.2")
     model, data = saved.load()
     train, test = saved.minibatches(data.train), saved.minibatches(getattr(data, part))
     with _mistakes():
@@ -77,7 +83,7 @@ def noise(
             model, train, test, sorted(set(sigma)), draws=draws, weights_only=weights_only, seed=saved.seed
         )
     rows = zip(found.sigmas, found.means, found.stds, strict=True)
-    _show(saved, "noise", found, ["noise σ", "accuracy %", "std over draws"], rows, f"{draws} draws")
+    _show(saved, {"noise": found}, ["noise σ", "accuracy %", "std over draws"], rows, f"{draws} draws")
 
 
 def spectrum(
@@ -127,9 +133,8 @@ def spectrum(
         )
         if not fine
     ]
-    _show(saved, "eigenvalues", eigenvalues, ["", "value", "error"], rows, "; ".join(doubts) or "converged")
-    _write(saved, "trace", trace)
-    _write(saved, "density", density)
+    results = {"eigenvalues": eigenvalues, "trace": trace, "density": density}
+    _show(saved, results, ["", "value", "error"], rows, "; ".join(doubts) or "converged")
 
 
 def slice(  # the field's word, which hides a builtin in this file only
@@ -157,6 +162,10 @@ def slice(  # the field's word, which hides a builtin in this file only
 
     from lookbehind.measure import loss_slice
 
+    some("--direction", direction, "random")
+    some("--span", span, "1.0")
+    if direction in (("sam", "sam"), ("asam", "asam")):
+        raise UserError(f"--direction is {' '.join(direction)}; two directions must differ, so choose others or one")
     model, data = saved.load()
     minibatches = saved.first(images, getattr(data, part))
     options: Any = {"points": points, "mode": mode, "seed": saved.seed}
@@ -166,7 +175,7 @@ def slice(  # the field's word, which hides a builtin in this file only
         )
     lowest, highest = min(map(min, found.losses)), max(map(max, found.losses))
     rows = [("at the weights", found.loss), ("lowest", lowest), ("highest", highest)]
-    _show(saved, "slice", found, ["", "loss"], rows, " × ".join(found.directions))
+    _show(saved, {"slice": found}, ["", "loss"], rows, " × ".join(found.directions))
 
 
 def quantisation(
@@ -186,6 +195,7 @@ def quantisation(
     """
     from lookbehind.measure import quantised_accuracy
 
+    some("--bits", bits, "8 4")
     model, data = saved.load()
     train = saved.minibatches(data.train) if calibrate else None
     with _mistakes():
@@ -193,7 +203,7 @@ def quantisation(
     rows: list[tuple[str, float, float]] = [("float", found.accuracy, found.accuracy)]
     rows += [(str(b), t, c) for b, t, c in zip(found.bits, found.per_tensor, found.per_channel, strict=True)]
     heads = ["bits", "accuracy %, scale per tensor", "scale per channel"]
-    _show(saved, "quantisation", found, heads, rows, "batch norm estimated anew" if calibrate else "")
+    _show(saved, {"quantisation": found}, heads, rows, "batch norm estimated anew" if calibrate else "")
 
 
 COMMANDS = (sharpness, noise, spectrum, slice, quantisation)
@@ -201,30 +211,42 @@ COMMANDS = (sharpness, noise, spectrum, slice, quantisation)
 
 @contextmanager
 def _mistakes() -> Iterator[None]:
-    """What a measurement refuses is the user's mistake."""
+    """Turn the refusal of a measurement into a sentence about the option that it names."""
     try:
         yield
     except ValueError as error:
-        raise UserError(f"--{error}") from None
+        options = {name for command in COMMANDS for name in inspect.signature(command).parameters}
+        dashes = "--" if str(error).split(" ")[0] in options else ""
+        raise UserError(f"{dashes}{error}") from error
 
 
-def _show(saved: Saved, name: str, found: Any, heads: list[str], rows: Any, caption: str) -> None:
-    """Print a table, and write what it shows."""
+def _show(saved: Saved, results: dict[str, Any], heads: list[str], rows: Any, caption: str) -> None:
+    """Write results as numbers and pictures, and print a table of the first."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{saved.weights.name}: {name}", box=box.SIMPLE_HEAD, caption=caption)
+    table = Table(title=f"{saved.weights.name}: {next(iter(results))}", box=box.SIMPLE_HEAD, caption=caption)
     for head in heads:
         table.add_column(head, justify="right")
     for row in rows:
         table.add_row(*(value if isinstance(value, str) else f"{value:.4g}" for value in row))
-    Console().print(table)
-    _write(saved, name, found)
+    try:  # first, since a closed pipe must not lose them
+        with writing(saved.output, "--output"):
+            paths = [path for name, found in results.items() for path in _write(saved, name, found)]
+    finally:
+        Console().print(table)
+    print("Written: " + ", ".join(map(str, paths)))
+    if any(_finite(found.to_dict()) != found.to_dict() for found in results.values()):
+        print("Some results are not finite numbers: has the model diverged? They are null in the JSON files.")
 
 
-def _write(saved: Saved, name: str, found: Any) -> None:
+def _write(saved: Saved, name: str, found: Any) -> list[Path]:
     """Write numbers and picture."""
+    from matplotlib import pyplot
+
+    from lookbehind.lab.files import write
+
     record = {
         "model": saved.model,
         "weights": str(saved.weights),
@@ -233,15 +255,23 @@ def _write(saved: Saved, name: str, found: Any) -> None:
         "train": saved.train,
         "label_noise": saved.label_noise,
         "batch": saved.batch,
-        "result": found.to_dict(),
+        "result": _finite(found.to_dict()),
     }
     paths = [saved.output / f"{name}.{ending}" for ending in ("json", "png", "svg")]
-    try:
-        saved.output.mkdir(parents=True, exist_ok=True)
-        paths[0].write_text(json.dumps(record, indent=1) + "\n")
-        figure = found.plot().get_figure()
-        for path in paths[1:]:
-            figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise UserError(f"{error.filename or saved.output} cannot be written ({error.strerror or error})") from None
-    print("Written: " + ", ".join(map(str, paths)))
+    write(paths[0], (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+    figure = found.plot().get_figure()
+    for path in paths[1:]:
+        picture = io.BytesIO()
+        figure.savefig(picture, format=path.suffix[1:], dpi=150)
+        write(path, picture.getvalue())
+    pyplot.close(figure)
+    return paths
+
+
+def _finite(value: Any) -> Any:
+    """Return plain values with None for NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_finite, value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -297,7 +298,10 @@ def fetch(dataset: str, root: str | Path | None = None, *, download: bool = True
 
 
 def default_root() -> Path:
-    """Return the folder for data sets: the environment variable LOOKBEHIND_DATA, else in the user's cache folder."""
+    """Return the folder for data sets: the environment variable LOOKBEHIND_DATA, else in the user's cache folder.
+
+    For a user without a home, it is in the system's folder for temporary files.
+    """
     if chosen := os.environ.get("LOOKBEHIND_DATA"):
         return Path(chosen).expanduser()
     if sys.platform == "win32":
@@ -306,7 +310,10 @@ def default_root() -> Path:
         cache = "~/Library/Caches"
     else:
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "lookbehind"
+    try:
+        return Path(cache).expanduser() / "lookbehind"
+    except RuntimeError:  # a user without a home, as in some containers
+        return Path(tempfile.gettempdir()) / "lookbehind"
 
 
 def _entry(dataset: str) -> Dataset:

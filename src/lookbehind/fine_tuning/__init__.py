@@ -1,6 +1,6 @@
 """Fine-tuning of pretrained transformers: weights, texts, encoders, adapters. One thing a file."""
 
-from lookbehind.fine_tuning.adapters import LowRank, add_adapters, merge_adapters
+from lookbehind.fine_tuning.adapters import LowRank, add_adapters, merge_adapters, unmerge_adapters
 from lookbehind.fine_tuning.domain_tags import Phrases
 from lookbehind.fine_tuning.encoder import ENCODERS, Lower, TextClassifier, encoder_folder, text_classifier
 from lookbehind.fine_tuning.groups import parameter_groups, set_radii
@@ -24,4 +24,5 @@ __all__ = [
     "parameter_groups",
     "set_radii",
     "text_classifier",
+    "unmerge_adapters",
 ]
