@@ -25,6 +25,7 @@ REAL = tuple(
 
 LIFELONG = ("tests/lifelong/test_algorithms.py", "tests/lifelong/test_memory.py", "tests/lifelong/test_metrics.py")
 TRANSLATION = tuple(f"tests/translation/test_{part}.py" for part in ("bleu", "loss_and_rates", "search"))
+MEASURE = ("tests/measure/test_any_model.py",)
 FINE_TUNING = ("tests/fine_tuning/test_adapters.py", "tests/fine_tuning/test_encoder.py")
 PACKAGE = Path("src") / "lookbehind"
 
@@ -133,6 +134,19 @@ MUTATIONS = [
     # Fine-tuning.
     mutation("adapters without their scale", "fine_tuning/adapters.py", "self.scale = scale / rank", "self.scale = scale", FINE_TUNING),
     mutation("padding counted in a text's mean", "fine_tuning/encoder.py", "mean = (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)", "mean = tokens.mean(1)", FINE_TUNING),
+    mutation("a measurement under the caller's autocast", "measure/_untouched.py", "            modes.enter_context(torch.autocast(kind, enabled=False))\n", "            pass\n", MEASURE),
+    mutation("a measurement in inference mode", "measure/_untouched.py", "        modes.enter_context(torch.inference_mode(False))\n", "", MEASURE),
+    mutation("a measurement keeps its random state", "measure/_untouched.py", "            set_random_state(random)\n", "", MEASURE),
+    mutation("buffers not put back in their places", "measure/_untouched.py", "                _put_back(module, attributes)\n", "                pass\n", MEASURE),
+    mutation("other dropout masks at each point", "measure/sharpness.py", "    set_random_state(random)  # the same dropout masks at every point\n", "", MEASURE),
+    mutation("caches of other weights in a measurement", "measure/sharpness.py", "    clear_weight_caches()\n", "", MEASURE),
+    mutation("ignored targets count", "_minibatch.py", 'targets[targets != options.get("ignore_index", IGNORED)]', "targets.flatten()", MEASURE),
+    mutation("class weights do not count", "_minibatch.py", "valid.numel() if weights is None else weights[valid].sum()", "valid.numel()", MEASURE),
+    mutation("NaN is a class", "_minibatch.py", " & logits.isfinite().all(classes)", "", MEASURE),
+    mutation("one logit is class 0", "_minibatch.py", "        met = (logits.reshape(-1) > 0) == (labels > 0)\n", "        met = labels == 0\n", MEASURE),
+    mutation("the last dimension always holds the classes", "_minibatch.py", "(1, 2) if logits.ndim == 3 else (1,)", "(logits.ndim - 1,)", MEASURE),
+    mutation("batch norm keeps old statistics", "measure/noise.py", "        layer.reset_running_stats()\n", "        pass\n", ("tests/measure/test_noise.py", *MEASURE)),
+    mutation("the range finder reads all data", "measure/rho.py", "max(order, default=-1) + 1", "None", MEASURE),
 ]  # fmt: skip
 
 

@@ -166,9 +166,8 @@ def right(outputs: Any, targets: Any) -> Tensor:
         targets = targets[:, 0]
     if whole and targets.shape != logits.shape:
         # torch's losses have the classes second; language models have them last.
-        places = [
-            d for d in {1, 2 if logits.ndim == 3 else 1} if logits.shape[:d] + logits.shape[d + 1 :] == targets.shape
-        ]
+        dimensions = (1, 2) if logits.ndim == 3 else (1,)
+        places = [d for d in dimensions if logits.shape[:d] + logits.shape[d + 1 :] == targets.shape]
         if len(places) != 1:
             raise refusal
         classes = places[0]
