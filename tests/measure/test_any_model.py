@@ -411,6 +411,20 @@ def test_a_loader_whose_passes_have_other_examples_is_refused() -> None:
     assert once.minibatches == 2
 
 
+def test_batch_norm_forgets_what_it_saw_before() -> None:
+    model, data = classifier()
+    for _ in range(5):
+        model.train()(3 + 5 * torch.randn(16, 4))
+    other = copy.deepcopy(model)
+    torch.optim.swa_utils.update_bn(data, other)
+    met = [other.eval()(x).argmax(1) == y for x, y in data]
+    expected = 100 * torch.cat(met).double().mean().item()
+    found = quantised_accuracy(model, data, bits=(16,), train_minibatches=data).accuracy
+    assert found == pytest.approx(expected)
+    scores = quantised_accuracy(model, data, train_minibatches=data, score=lambda out, y: out.sum(1)).accuracy
+    assert scores == pytest.approx(torch.cat([other(x).sum(1) for x, _ in data]).double().mean().item(), rel=1e-5)
+
+
 def test_batch_norm_is_estimated_by_the_call_that_evaluates() -> None:
     model, data = classifier()
     two = Sum(model)
