@@ -146,7 +146,6 @@ MUTATIONS = [
     mutation("one logit is class 0", "_minibatch.py", "        met = (logits.reshape(-1) > 0) == (labels > 0)\n", "        met = labels == 0\n", MEASURE),
     mutation("the last dimension always holds the classes", "_minibatch.py", "(1, 2) if logits.ndim == 3 else (1,)", "(logits.ndim - 1,)", MEASURE),
     mutation("batch norm keeps old statistics", "measure/noise.py", "        layer.reset_running_stats()\n", "        pass\n", ("tests/measure/test_noise.py", *MEASURE)),
-    mutation("the range finder reads all data", "measure/rho.py", "max(order, default=-1) + 1", "None", MEASURE),
 ]  # fmt: skip
 
 
