@@ -16,7 +16,8 @@ from benchmarks.literal import LiteralLookbehind
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lookbehind import SAM, Lookahead, Lookbehind, MultistepSAM
+from lookbehind import METHODS, SAM, Every, Lookahead, Lookbehind, MultistepSAM
+from lookbehind.methods import Record
 
 Closure = Callable[[], Tensor]
 Step = Callable[[Closure], Any]
@@ -75,6 +76,16 @@ def _without_closure(make: Callable[[Optimizer], Any]) -> Callable[..., Step]:
     return step
 
 
+def _in_parts(record: Record) -> Callable[..., Step]:
+    """Take several closures a step; here the same minibatch for each."""
+
+    def step(model: nn.Module, kind: type[Optimizer], options: dict[str, Any]) -> Step:
+        optimizer = record.build(kind(model.parameters(), **options))
+        return lambda closure: optimizer.step([closure] * record.closures)
+
+    return step
+
+
 def ours() -> Iterator[Contender]:
     def one(name: str, make: Callable[[Optimizer], Any], core: bool = True) -> Contender:
         return Contender(name, "lookbehind", around(make), core)
@@ -93,6 +104,12 @@ def ours() -> Iterator[Contender]:
         yield one(f"Lookbehind+ASAM, k = {k}", lambda base, k=k: Lookbehind(base, 0.5, k, perturbation="asam"), k == 2)
     yield Contender("Lookahead, k = 5", "lookbehind", _without_closure(Lookahead))
     yield one("Lookahead+SAM, k = 5", lambda base: Lookahead(SAM(base)))
+    yield one("SAM, every 10th step", lambda base: SAM(base, when=Every(10)))
+    for name, record in METHODS.items():
+        if name in ("sam", "asam", "multistep_sam", "lookahead", "lookbehind"):
+            continue
+        made = around(record.build) if record.closures == 1 else _in_parts(record)
+        yield Contender(record.title, "lookbehind", made, name in ("momentum_sam", "gsam"))
 
 
 def plain() -> Iterator[Contender]:

@@ -13,11 +13,15 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-import pytorch_optimizer
 import torch
 from torch import Tensor, nn
 
 import lookbehind
+
+try:
+    import pytorch_optimizer
+except ModuleNotFoundError:
+    raise SystemExit('pytorch_optimizer is not installed; pip install -e ".[bench]"') from None
 
 torch.manual_seed(0)
 INPUTS, TARGETS = torch.randn(6, 8, 4), torch.randn(6, 8, 1)

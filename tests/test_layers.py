@@ -13,9 +13,9 @@ import pytest
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "lookbehind"
 # Each layer may import those before it.
 LAYERS = [
-    {"_atomic", "_checks", "_distributed", "_modes", "_random"},
+    {"_atomic", "_checks", "_distributed", "_modes", "_random", "_warning"},
     {"_minibatch", "_tensors"},
-    {"optim", "models", "data", "checkpoint"},
+    {"optim", "methods", "models", "data", "checkpoint"},
     {"measure", "training", "integrations"},
     {"lifelong", "translation", "fine_tuning"},
     {"lab"},

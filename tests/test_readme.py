@@ -34,7 +34,9 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
-    assert re.search(r"^pip install .*pytest$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert re.search(
+        r"^pip install .*pytest -n auto --dist loadfile$", (ROOT / "README.md").read_text(), flags=re.MULTILINE
+    )
 
 
 def test_a_table_of_one_s_own_is_one_script(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from lookbehind import SAM, Lookahead, Lookbehind, MultistepSAM
+from lookbehind import METHODS, SAM, FractionSAM, Lookahead, Lookbehind, MultistepSAM
 from lookbehind.measure import alpha_trace
 from lookbehind.training import Epoch, History, fit, train
 
@@ -237,3 +238,43 @@ def test_minibatches_have_to_be_there_again_and_again() -> None:
         fit(model, sgd(model), [{"inputs": IMAGES, "labels": LABELS}], epochs=1)
     with pytest.raises(ValueError, match="minibatches is an iterator"):
         fit(model, sgd(model), iter(MINIBATCHES), epochs=1)
+
+
+@pytest.mark.parametrize("descend", ["whole", "rest"])
+def test_a_fraction_of_each_minibatch_climbs(descend: str) -> None:
+    """Against steps with closures of one's own; the gradient of a part counts as its share."""
+    generator = torch.Generator().manual_seed(0)
+    minibatches = [
+        (torch.randn(8, 3, generator=generator), torch.randint(2, (8,), generator=generator)) for _ in range(3)
+    ]
+    torch.manual_seed(0)
+    one, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    other.load_state_dict(one.state_dict())
+    a, b = (FractionSAM(torch.optim.SGD(m.parameters(), lr=0.1), 0.1, 0.25, descend) for m in (one, other))  # type: ignore[arg-type]
+    history = fit(one, a, minibatches, epochs=2)
+    assert history.gradients == 6 * (1.25 if descend == "whole" else 1.0)
+    for x, y in minibatches * 2:
+
+        def closure_of(x: torch.Tensor, y: torch.Tensor) -> Callable[[], torch.Tensor]:
+            def closure() -> torch.Tensor:
+                b.zero_grad()
+                loss = nn.functional.cross_entropy(other(x), y)
+                loss.backward()
+                return loss
+
+            return closure
+
+        rest = slice(0, None) if descend == "whole" else slice(2, None)
+        b.step([closure_of(x[:2], y[:2]), closure_of(x[rest], y[rest])])
+    assert torch.equal(one.weight, other.weight)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "fraction_sam"])
+def test_fit_takes_every_method(name: str) -> None:
+    record = METHODS[name]
+    minibatches = [(torch.randn(4, 3), torch.tensor([0, 1, 0, 1])) for _ in range(6)]
+    model = nn.Linear(3, 2)
+    optimizer = record.build(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), **record.trial)
+    history = fit(model, optimizer, minibatches, epochs=1, minibatches_per_step=record.closures)
+    assert not history.diverged
+    assert history.gradients == record.gradients(6 // record.closures, **record.trial) * record.closures

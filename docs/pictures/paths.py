@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, Ellipse
 from recording import Loss, Point, Step, record, tilted, valley
 
-from lookbehind import SAM, Adaptive, Lookahead, Lookbehind, MultistepSAM
+from lookbehind import METHODS, SAM, Adaptive, Lookahead, Lookbehind, MultistepSAM
 
 FOLDER = Path(__file__).resolve().parent
 # Okabe and Ito's colours.
@@ -201,7 +201,39 @@ def switching() -> None:
     save(axes, "switching-minibatches.svg")
 
 
+# How many steps a picture shows, and whether minibatches take turns or come together in one step.
+STEPS = {"momentum_sam": 3, "friendly_sam": 2, "vasso": 2, "s2_sam": 3, "looksam": 2}
+TOGETHER = {"fraction_sam": (tilted, valley), "accumulating_sam": (valley, tilted)}
+FOR_PICTURES = {"looksam": {"every": 2}, "xsam": {"alpha": 0.5}, "gsam": {"alpha": 0.8}}
+
+
+def family(method: str) -> None:
+    """Draw the steps of a method beside one of SAM. The climbs of each step are orange, its move green."""
+    count = STEPS.get(method, 1)
+    losses = TOGETHER.get(method, (valley, tilted) if count > 1 else (valley,))
+    options = {"rho": RHO, **FOR_PICTURES.get(method, {})}
+    steps = record(
+        lambda b: METHODS[method].build(b, **options), START, count, ETA, losses, together=method in TOGETHER
+    )
+    [other] = record(lambda b: SAM(b, rho=RHO), START, lr=ETA)
+    axes = ground(*near([*steps, other], 0.5), *dict.fromkeys(losses))
+    arrow(axes, START, other.end, "#777777", ls="--")
+    for t, step in enumerate(steps, 1):
+        before = step.start
+        for point in step.perturbed:
+            arrow(axes, before, point, ASCENT)
+            axes.plot(*point, "o", color=ASCENT, markersize=4, zorder=4)
+            before = point
+        arrow(axes, step.start, step.end, SLOW)
+        name(axes, step.end, rf"$\phi_{t}$", SLOW, (6, 6 if t % 2 else -14))
+    name(axes, START, r"$\phi_0$", BLACK, (-22, -4))
+    legend(axes, (ASCENT, "climbs"), (SLOW, METHODS[method].title), ("#777777", "SAM's first step"))
+    save(axes, f"{method.replace('_', '-')}.svg")
+
+
 if __name__ == "__main__":
+    for method in METHODS.keys() - {"sam", "asam", "multistep_sam", "lookahead", "lookbehind"}:
+        family(method)
     for draw in (sam, asam, multistep, lookahead, lookbehind, switching):
         draw()
     adaptive("adaptive-alpha.svg", valley)

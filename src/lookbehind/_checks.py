@@ -30,9 +30,14 @@ def shown(value: object) -> str:
 
 def number(name: str, value: object) -> float:
     """Return a real number as a float. A tensor is none: reading it may wait for a device."""
+    if type(value) is float:  # the usual one, at once: steps check too
+        return value
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} is {shown(value)} ({type(value).__name__}); a number is needed")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is too large; a number that fits into a float is needed") from None
 
 
 def nonnegative(name: str, value: object) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from lookbehind._distributed import any_dtensor, local_tensors, sums_over_shards
 
@@ -64,9 +65,10 @@ def add_unit_(targets: list[Tensor], terms: list[Tensor], length: Tensor | list[
     if not targets:
         return
     targets, terms = local_tensors(targets), local_tensors(terms)
-    if isinstance(length, Tensor) and on_host(length) and alike(targets + terms, length):
+    if not isinstance(length, list) and on_host(length) and alike(targets, length) and alike(terms, length):
         # One kernel, which rounds terms / length before it adds, as the two would.
-        scale = 1.0 / max(length.item(), torch.finfo(length.dtype).tiny)
+        number = length.item()
+        scale = 0.0 if number * torch.finfo(length.dtype).max < 1.0 else 1.0 / number
         factors = [torch.scalar_tensor(factor, dtype=length.dtype, device=length.device)] * len(terms)
         torch._foreach_addcmul_(targets, terms, factors, value=scale)
     else:
@@ -116,16 +118,40 @@ def norms(tensors: list[Tensor], like: Sequence[Tensor] | None = None) -> list[T
     ``like`` is the list of DTensors that tells how they are sharded.
     """
     like = tensors if like is None else like
+    found = _norms(tensors, like)
+    for j, length in enumerate(found):
+        if scale := _scale(length):
+            found[j] = (_norm_in_double(tensors[j], like[j], scale) / scale).to(length.dtype)
+    return [_narrowed(length, tensors) for length in found]
+
+
+def norm(tensors: list[Tensor], like: Sequence[Tensor] | None = None) -> Tensor:
+    """‖·‖₂ over all elements of all tensors: a 0-dim tensor. See ``norms``."""
+    like = tensors if like is None else like
+    total = total_norm(_norms(tensors, like))
+    if scale := _scale(total):
+        each = [_norm_in_double(t, as_sharded, scale) for t, as_sharded in zip(tensors, like, strict=True)]
+        total = (total_norm(each) / scale).to(total.dtype)
+    return _narrowed(total, tensors)
+
+
+def total_norm(norms: list[Tensor]) -> Tensor:
+    """‖·‖₂ over all elements of all tensors, from the norms of each."""
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total
+
+
+def _norms(tensors: list[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
     tensors = local_tensors(tensors)
     first = tensors[0]
     if alike(tensors, first):
-        found = list(torch._foreach_norm(tensors, 2, dtype=wide(first.dtype)))
+        found = list(torch._foreach_norm(tensors, 2, dtype=_dtype_of_squares(first)))
         if not any_dtensor(like):
             return found
     else:
         by_width = defaultdict(list)
         for j, t in enumerate(tensors):
-            by_width[wide(t.dtype)].append(j)
+            by_width[_dtype_of_squares(t)].append(j)
         found = [first] * len(tensors)
         for dtype, members in by_width.items():
             for j, n in zip(members, torch._foreach_norm([tensors[j] for j in members], 2, dtype=dtype), strict=True):
@@ -135,21 +161,48 @@ def norms(tensors: list[Tensor], like: Sequence[Tensor] | None = None) -> list[T
     return found if alike(found, found[0]) else [n.to(first.device) for n in found]
 
 
-def total_norm(norms: list[Tensor]) -> Tensor:
-    """‖·‖₂ over all elements of all tensors, from the norms of each."""
-    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-    return total
+def _dtype_of_squares(t: Tensor) -> torch.dtype:
+    """Squares of float32 can vanish or overflow. CUDA's kernel widens as it reads; elsewhere that costs a copy."""
+    return torch.float64 if (t.is_cuda or is_compiling()) and not t.is_complex() else wide(t.dtype)
 
 
-def norm(tensors: list[Tensor], like: Sequence[Tensor] | None = None) -> Tensor:
-    """‖·‖₂ over all elements of all tensors: a 0-dim tensor. See ``norms``."""
-    return total_norm(norms(tensors, like))
+def _scale(length: Tensor) -> float:
+    """Return by what to multiply tensors in float64, if their squares have vanished or overflowed; else 0."""
+    if is_compiling() or not on_host(length):
+        return 0.0
+    number, double = length.item(), length.dtype is torch.float64
+    if number < (2.0**-450 if double else 2.0**-36):  # 2^30 squares may have vanished
+        return 2.0**600 if double else 1.0
+    if number == float("inf"):
+        return 2.0**-600 if double else 1.0
+    return 0.0
+
+
+def _norm_in_double(tensor: Tensor, like: Tensor, scale: float) -> Tensor:
+    """Return ‖scale · tensor‖₂ in float64."""
+    [real] = as_real(local_tensors([tensor]))
+    return _norms([real.double() if scale == 1.0 else real.double() * scale], [like])[0]
+
+
+def _narrowed(length: Tensor, tensors: list[Tensor]) -> Tensor:
+    """Return a length of single-precision tensors in float32, also where its squares were wider."""
+    if not (length.is_cuda or is_compiling()) or any(t.dtype is torch.float64 for t in tensors):
+        return length
+    return length.to(torch.float32)
 
 
 def dots(a: list[Tensor], b: list[Tensor], like: Sequence[Tensor] | None = None) -> Tensor:
     """⟨aⱼ, bⱼ⟩ of each pair, in float32 or wider, on the device of the first. ``like``: see ``norms``."""
     like = a if like is None else like
     a, b = as_real(local_tensors(a)), as_real(local_tensors(b))
+    found = _dots(a, b, like)
+    # Products can vanish or overflow, as squares do.
+    if not is_compiling() and on_host(found) and not all(2.0**-80 < abs(dot) < float("inf") for dot in found.tolist()):
+        found = _dots([t.double() for t in a], [t.double() for t in b], like)
+    return found
+
+
+def _dots(a: list[Tensor], b: list[Tensor], like: Sequence[Tensor]) -> Tensor:
     wider = ([t if t.dtype is wide(t.dtype) else t.to(wide(t.dtype)) for t in ts] for ts in (a, b))
     products = [product.sum() for product in torch._foreach_mul(*wider)]
     first = products[0]
@@ -161,11 +214,11 @@ def dots(a: list[Tensor], b: list[Tensor], like: Sequence[Tensor] | None = None)
 def unit(tensors: list[Tensor], length: Tensor | list[Tensor]) -> list[Tensor]:
     """Tensors / length, with one length for all or one for each.
 
-    Zero where the length is zero, NaN where it is NaN, shorter where 1 / length would overflow.
+    Zero where the length is zero or so small that 1 / length would overflow; NaN where it is NaN.
     """
     if not isinstance(length, Tensor):
         return [u for t, one in zip(tensors, length, strict=True) for u in unit([t], one)]
-    return scaled(tensors, length.clamp_min(torch.finfo(length.dtype).tiny).reciprocal_())
+    return scaled(tensors, length.reciprocal().nan_to_num_(nan=float("nan"), posinf=0.0))
 
 
 def scaled(tensors: list[Tensor], factor: Tensor) -> list[Tensor]:
@@ -175,3 +228,23 @@ def scaled(tensors: list[Tensor], factor: Tensor) -> list[Tensor]:
         return list(torch._foreach_mul(tensors, factor))
     # Half-precision tensors are multiplied in float32: the factor itself may not fit into their range.
     return [(t.to(wide(t.dtype)) * factor.to(t.device)).to(t.dtype) for t in tensors]
+
+
+def scale_(tensors: list[Tensor], factor: float | Tensor) -> None:
+    """Tensors ← factor · tensors, where the factor is a number, or a 0-dim tensor on any device."""
+    if not tensors or (isinstance(factor, float) and factor == 1.0):
+        return
+    tensors = local_tensors(tensors)
+    if isinstance(factor, float) or alike(tensors, factor):
+        torch._foreach_mul_(tensors, factor)
+    else:
+        copy_(tensors, scaled(tensors, factor))
+
+
+def ratio(a: Tensor, b: Tensor) -> Tensor:
+    """A / b of 0-dim tensors, in the dtype of b. Zero where b is zero, or so small that a / b would overflow.
+
+    NaN, or an a that is infinite, gives NaN.
+    """
+    quotient = torch.where(b == 0, torch.zeros_like(b), a / b).to(b.dtype)
+    return quotient.nan_to_num_(nan=float("nan"), posinf=0.0, neginf=0.0) + (a - a).to(b.dtype)

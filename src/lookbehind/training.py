@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from lookbehind._checks import repeatable
 from lookbehind._minibatch import Loss, call, logits_of, loss_of, pairs
 from lookbehind._tensors import norms, total_norm
+from lookbehind.optim import FractionSAM
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Epoch:
     gradient_norm: float  # mean of ‖∇L‖₂ over all parameters
     alpha: float | None  # mean of α* over steps (and tensors); None if α is not adaptive
     lr: float
-    gradients: int  # gradient evaluations since the beginning
+    gradients: float  # gradients of a minibatch since the beginning; that of a part counts as its share
     seconds: float  # of training since the beginning
 
 
@@ -41,8 +43,8 @@ class History:
     diverged: bool = False
 
     @property
-    def gradients(self) -> int:
-        """Gradient evaluations of the whole run."""
+    def gradients(self) -> float:
+        """Gradients of a minibatch in the whole run; that of a part counts as its share."""
         return self.epochs[-1].gradients if self.epochs else 0
 
     @property
@@ -83,7 +85,9 @@ def fit(
         on_epoch: called with each finished ``Epoch``, after the scheduler's step.
         history: what was before. It grows, and is returned. Default: nothing was.
         minibatches_per_step: with more than 1, each step gets a list of so many closures: minibatch switching, for a
-            ``Lookbehind`` of as many inner steps. Fewer that are left at the end of an epoch are left out. Default 1.
+            ``Lookbehind`` or ``S2SAM`` of as many inner steps, or the micro-batches of an ``AccumulatingSAM``. Fewer
+            that are left at the end of an epoch are left out. Default 1. A ``FractionSAM`` gets the first part of each
+            minibatch, and the whole or the rest of it.
 
     Returns:
         The ``History``, with gradient evaluations counted where they happen.
@@ -188,7 +192,7 @@ class _Reordered:
 class _Steps:
     """The steps of an epoch, and what they were like: tensors, left where they are until the epoch's end."""
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, loss: Loss | None, gradients: int) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, loss: Loss | None, gradients: float) -> None:
         self.model, self.optimizer, self.loss, self.gradients = model, optimizer, loss, gradients
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.losses: list[Tensor] = []
@@ -201,17 +205,19 @@ class _Steps:
         """Take one step, whose first gradient is the one at the unperturbed weights."""
         before = self.gradients
 
-        def evaluate(inputs: Any, targets: Any) -> Tensor:
+        def evaluate(inputs: Any, targets: Any, share: float = 1) -> Tensor:
             self.optimizer.zero_grad()
             outputs = call(self.model, inputs)
             value = loss_of(self.model, self.loss, outputs, targets)
             value.backward()
             if self.gradients == before:
                 self._look(outputs, targets)
-            self.gradients += 1
+            self.gradients += share
             return value
 
         closures = [partial(evaluate, *minibatch) for minibatch in minibatches]
+        if isinstance(self.optimizer, FractionSAM):
+            closures = [partial(evaluate, *part) for part in _parts(self.optimizer, *minibatches[0])]
         value: Any = self.optimizer.step(closures if len(closures) > 1 else closures[0])  # type: ignore[arg-type]
         self.losses.append(torch.as_tensor(value).detach())
         alpha = getattr(self.optimizer, "alpha_star", None)
@@ -253,6 +259,20 @@ class _Steps:
         mean = torch.tensor(value, device=self.losses[0].device)
         torch.distributed.all_reduce(mean, group=self.model.process_group)
         return mean.item() / torch.distributed.get_world_size(self.model.process_group)
+
+
+def _parts(optimizer: FractionSAM, inputs: Any, targets: Any) -> list[tuple[Any, Any, float]]:
+    """Return the first part of a minibatch, and the whole or the rest of it, each with its share of the examples."""
+    number = next(t for t in tree_leaves((targets, inputs)) if isinstance(t, Tensor)).shape[0]
+    first = min(max(1, round(optimizer.fraction * number)), number - 1)
+    if first < 1:
+        raise ValueError(f"a minibatch of {number} has no part; FractionSAM needs at least 2 examples")
+
+    def rows(start: int, end: int) -> tuple[Any, Any, float]:
+        part = tree_map_only(Tensor, lambda t: t[start:end] if t.ndim else t, (inputs, targets))
+        return (*part, (end - start) / number)
+
+    return [rows(0, first), rows(0 if optimizer.descend == "whole" else first, number)]
 
 
 def _mean(values: list[Tensor]) -> float:

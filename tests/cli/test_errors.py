@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import stat
 import subprocess
@@ -62,9 +63,8 @@ def sentence(capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("classes", "after", "words"),
     [
-        (10, "return {'logits': y}", "returns a dict; a tensor of shape (2, 10) is needed"),
-        (10, "return y, x", "returns a tuple; a tensor of shape (2, 10) is needed"),
-        (10, "return None", "returns a NoneType"),
+        (10, "return {'classes': y}", "needed is a tensor of shape (2, 10), a tuple that begins with one"),
+        (10, "return None", "needed is a tensor of shape (2, 10)"),
         (10, "return y.mean()", "returns shape () for 2 images; (2, 10) is needed, since digits has 10 classes"),
         (10, "return y[:, :7]", "returns shape (2, 7) for 2 images"),
         (10, "return y[..., None, None]", "returns shape (2, 10, 1, 1)"),
@@ -79,6 +79,27 @@ def test_models_that_cannot_be_measured(here: Path, capsys, classes: int, after:
     assert main(["measure", "sharpness", "linear.pt", "--model", f"{name}:Net"]) == 2
     assert words in sentence(capsys)
     assert not (here / "measure").exists()
+
+
+def test_a_model_that_returns_its_classes_in_a_dict_or_a_tuple_is_measured_as_a_bare_one(here: Path) -> None:
+    found = []
+    for number, after in enumerate(("return y", "return {'logits': y}", "return y, x")):
+        name = module(here, NET.format(classes=10, after=after))
+        for command in ("sharpness", "noise", "spectrum", "slice", "quantisation"):
+            options = ["--draws", "2"] if command in ("noise", "spectrum") else []
+            options += ["--images", "50"] if command in ("spectrum", "slice") else []
+            options += ["--steps", "5", "--probes", "2", "--top", "1"] if command == "spectrum" else []
+            call = ["measure", command, "linear.pt", "--model", f"{name}:Net", "--output", f"{number}", *options]
+            assert main(call) == 0
+        found.append(sorted((file.name, file.read_text()) for file in (here / str(number)).glob("*.json")))
+    assert len(found[0]) > 5
+    assert [name for name, _ in found[0]] == [name for name, _ in found[1]] == [name for name, _ in found[2]]
+
+    def numbers(text: str) -> list[float]:
+        return [float(n) for n in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", text)]
+
+    for (_, one), (_, two), (_, three) in zip(*found, strict=True):
+        assert numbers(one) == numbers(two) == numbers(three)
 
 
 @pytest.mark.parametrize(
@@ -326,3 +347,26 @@ def test_closed_standard_streams(here: Path) -> None:
 
 def test_the_data_are_as_the_commands_assume() -> None:
     assert len(load("digits").classes) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--label-noise", "2"], "--label-noise is 2.0; a fraction from 0 to 1"),
+        (["--train", "0"], "--train is 0; a whole number"),
+        (["--size", "9"], "--size is 9"),
+        (["--data", "nothing"], "--data is 'nothing'"),
+    ],
+)
+def test_mistakes_about_the_data_name_the_option(here: Path, capsys, options: list[str], words: str) -> None:
+    name = module(here, NET.format(classes=10, after="return y"))
+    assert main(["measure", "sharpness", "linear.pt", "--model", f"{name}:Net", *options]) == 2
+    assert sentence(capsys).startswith(words)
+
+
+@pytest.mark.parametrize("command", [["compare"], ["run"], ["measure", "noise"]])
+def test_each_help_tells_of_the_traceback(command: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--help"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.count("--traceback shows where an error arose") == 1

@@ -65,6 +65,16 @@ def test_report_shows_the_store_s_numbers(done: Path, tmp_path: Path) -> None:
     assert all(value.text() in page for value in values)
 
 
+def test_report_says_that_there_is_no_store(tmp_path: Path, capsys) -> None:
+    command = ["report", "table5", "--scale", "smoke", "--output", str(tmp_path / "report"), "--store"]
+    assert main([*command, str(tmp_path / "nowhere")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "There is no store at" in said
+    assert not (tmp_path / "nowhere").exists()
+    assert main([*command, str(tmp_path)]) == 0
+    assert "There is no store at" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

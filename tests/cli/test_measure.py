@@ -109,7 +109,7 @@ def test_spectrum_slice_and_quantisation_equal_the_functions(saved: Path, tmp_pa
             "--model is 'nowhere:net', which cannot be imported (ModuleNotFoundError",
         ),
         (["plain.pt", "--model", "resnet8"], "plain.pt does not fit the model"),
-        (["plain.pt", "--data", "mnist"], "dataset is 'mnist'; allowed are digits"),
+        (["plain.pt", "--data", "mnist"], "--data is 'mnist'; allowed are digits"),
         (["plain.pt", "--batch", "0"], "--batch is 0"),
         (["plain.pt", "--radius", "-1"], "--radius is -1"),
         (["plain.pt", "--device", "abacus"], "--device is 'abacus'"),

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lookbehind import SAM, Adaptive, Lookahead, Lookbehind, MultistepSAM
+from lookbehind import S2SAM, SAM, Adaptive, FractionSAM, Lookahead, Lookbehind, MomentumSAM, MultistepSAM
+from lookbehind.methods import METHODS, Record
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Row:
     transients: float = 1  # parameter-sized tensors more at the peak inside a step
     transients_on_host: float = 0  # the same with weights on the CPU, where ε is not written
     own_model: bool = True  # takes model=
+    own_ascent: bool = True  # takes sync_ascent=False
+    clean: bool = True  # the first evaluation of a step is at the unperturbed weights
 
 
 def _lookahead(base: Optimizer, **common: Any) -> Lookahead:
@@ -88,6 +91,62 @@ ROWS = [
         transients_on_host=1,
     ),
 ]
+
+
+def _repeating(kind: type, closures: int) -> Any:
+    """Methods of several closures a step: the tests pass one, which stands here for each of them."""
+    name = f"{kind.__name__}{closures}"
+    if name not in globals():
+
+        def _closures(self: Any, closure: Any) -> Any:
+            return kind._closures(self, [closure] * closures if callable(closure) else closure)
+
+        # A name of this module, so that it can be pickled.
+        globals()[name] = type(name, (kind,), {"_closures": _closures, "__module__": __name__})
+    return globals()[name]
+
+
+def row_of(record: Record) -> Row:
+    kind = record.kind if record.closures == 1 else _repeating(record.kind, record.closures)
+    return Row(
+        record.title,
+        lambda base, **common: kind(base, **{"rho": 0.1, **record.trial, **common}),
+        calls=round(record.gradients(1, **record.trial)) if record.closures == 1 else record.closures,
+        copies=record.copies,
+        transients=record.peak,
+        transients_on_host=record.peak_on_host,
+        own_ascent="sync_ascent" not in record.kind.refuses,
+        clean=record.kind.returns_clean_loss,
+    )
+
+
+WITH_ROWS_OF_THEIR_OWN = ("sam", "asam", "multistep_sam", "lookahead", "lookbehind")
+FIRST = len(ROWS)  # those after it are the family's: variations on the same steps
+ROWS.append(
+    Row(
+        "Momentum-SAM-displacement",
+        lambda base, **c: MomentumSAM(base, 0.1, along="displacement", **c),
+        calls=1,
+        copies=2,
+        transients=1,
+        own_ascent=False,
+        clean=False,
+    )
+)
+S2_SAM_3 = {"calls": 3, "copies": 4, "transients_on_host": 1, "own_ascent": False, "clean": False}
+ROWS.append(Row("S2-SAM-3", lambda base, **c: _repeating(S2SAM, 3)(base, 0.1, k=3, alpha=0.6, **c), **S2_SAM_3))
+ROWS.append(
+    Row(
+        "Fraction-SAM-rest",
+        lambda base, **c: _repeating(FractionSAM, 2)(base, 0.1, descend="rest", **c),
+        calls=2,
+        copies=2,
+        own_ascent=False,
+    )
+)
+ROWS += [row_of(record) for name, record in METHODS.items() if name not in WITH_ROWS_OF_THEIR_OWN]
+
+FAMILY = {row.name for row in ROWS[FIRST:]}
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 

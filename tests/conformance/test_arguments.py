@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,9 @@ def base() -> torch.optim.SGD:
         (lambda: Lookahead(base(), alpha=0), ValueError, "alpha is 0"),
         (lambda: Adaptive(eta=-1.0), ValueError, "eta is -1.0"),
         (lambda: Adaptive(named_parameters=[("bias", torch.ones(1))]), ValueError, "'weight'"),
+        (lambda: Adaptive(named_parameters=Task().net.parameters()), TypeError, "named_parameters has a .*names"),
+        (lambda: Adaptive(named_parameters=3), TypeError, "named_parameters has 3"),
+        (lambda: SAM(base(), rho=10**400), ValueError, "rho is too large"),
         (lambda: SAM(base()).group_key("alpha"), KeyError, "alpha"),
     ],
 )
@@ -83,7 +87,7 @@ def test_step_without_a_closure(row: Row) -> None:
 def test_switching_with_another_number_of_closures() -> None:
     task = Task()
     optimizer = Lookbehind(torch.optim.SGD(task.net.parameters(), lr=0.1), k=3)
-    with pytest.raises(ValueError, match=r"2 closures.*k = 3"):
+    with pytest.raises(ValueError, match=r"2 closures; 3 are needed"):
         optimizer.step([task.closure(0), task.closure(1)])
     with pytest.raises(TypeError, match="closure"):
         optimizer.step([task.closure(0), task.closure(1), None])
@@ -108,3 +112,35 @@ def test_checkpoint_probe_makes_the_base_s_state(row: Row) -> None:
     assert len(optimizer.state) == 4
     if row.name.startswith("Lookahead"):
         assert optimizer.cycle_step == 0
+
+
+def test_named_parameters_that_are_views() -> None:
+    """Weights in one flat memory are leaves, and views of it."""
+    flat = torch.arange(1.0, 7.0)
+    weight, bias = flat[:4].view(2, 2).detach().requires_grad_(), flat[4:].detach().requires_grad_()
+    rule = Adaptive(eta=0.0, named_parameters={"weight": weight, "bias": bias})
+    assert [t.tolist() for t in rule.scale([weight, bias])] == [[[1.0, 2.0], [3.0, 4.0]], [1.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("nonfinite", "ignore"), ("rollback", "none"), ("same_dropout", "yes"), ("same_dropout", 1)]
+)
+def test_an_option_is_checked_where_it_is_set_later(option: str, value: object) -> None:
+    optimizer = SAM(base())
+    before = getattr(optimizer, option)
+    with pytest.raises(ValueError, match=f"{option} is .*; allowed are"):
+        setattr(optimizer, option, value)
+    assert getattr(optimizer, option) == before
+    assert getattr(copy.deepcopy(optimizer), option) == before
+
+
+def test_another_base_than_it_was_built_around_is_named() -> None:
+    optimizer = SAM(base())
+    optimizer.base = base()
+    with pytest.raises(RuntimeError, match=r"another one than it was built around; build it anew: SAM\(base, ...\)"):
+        optimizer.step(lambda: torch.zeros(()))
+    first = base()
+    optimizer = SAM(first)
+    Lookahead(first)
+    with pytest.raises(RuntimeError, match="wrapped again since, by Lookahead"):
+        optimizer.step(lambda: torch.zeros(()))

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lookbehind import SAM, Adaptive, Lookbehind, MultistepSAM
+from lookbehind import SAM, Adaptive, Lookahead, Lookbehind, MultistepSAM
 from lookbehind.optim import norm
-from tests.conformance.rows import Row, Task, every_row, same
+from tests.conformance.rows import ROWS, Row, Task, every_row, same
 
 
 @every_row
@@ -26,6 +26,28 @@ def test_zero_gradient_perturbs_nothing_and_gives_no_nan(row: Row, elsewhere: bo
 
     optimizer.step(closure)
     assert same([*seen, p.detach()], [torch.tensor([1.0, -2.0])] * (row.calls + 1))
+
+
+@every_row
+@pytest.mark.parametrize("tiny", [1e-39, 1e-37])
+@pytest.mark.parametrize("small", ["odd", "even"])
+def test_one_gradient_far_smaller_than_another_gives_no_nan(row: Row, small: str, tiny: float, elsewhere: bool) -> None:
+    """The quotient of their norms overflows in float32. It counts as zero, as a norm without a reciprocal does."""
+    p = nn.Parameter(torch.tensor([0.5, 0.5]))
+    optimizer = row.make(torch.optim.SGD([p], lr=0.0))
+    calls = 0
+
+    def closure() -> Tensor:
+        nonlocal calls
+        calls += 1
+        p.grad = torch.tensor([tiny, 0.0] if calls % 2 == (small == "odd") else [1e3, 1.0])
+        return torch.zeros(())
+
+    for _ in range(3):
+        optimizer.step(closure)
+        assert p.grad is not None
+        assert p.grad.isfinite().all()
+    assert p.tolist() == [0.5, 0.5]
 
 
 @every_row
@@ -339,3 +361,186 @@ def test_a_rule_of_the_user_s_own() -> None:
     n = sum(w.numel() for w in seen[0])
     for w, v, sign in zip(seen[0], seen[1], signs, strict=True):
         torch.testing.assert_close(v - w, 0.2 * sign / n**0.5, rtol=1e-12, atol=1e-14)
+
+
+CLIMBING = [row for row in ROWS if row.name != "Lookahead-SGD"]
+
+
+@pytest.mark.parametrize("row", CLIMBING, ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [
+        (torch.float32, 1e-23),
+        (torch.float32, 1e-36),
+        (torch.float32, 1e25),
+        (torch.bfloat16, 1e-30),
+        (torch.float64, 1e-170),
+        (torch.float64, 1e-300),
+        (torch.float64, 1e170),
+    ],
+)
+def test_the_ascent_does_not_depend_on_the_size_of_the_gradient(row: Row, dtype: torch.dtype, size: float) -> None:
+    """ε = ρ g / ‖g‖, also where g² vanishes or overflows. A well-fitted classifier gets there."""
+
+    def climbs(size: float) -> list[Tensor]:
+        weights = [nn.Parameter(torch.tensor([1.0, -2.0], dtype=dtype)), nn.Parameter(torch.ones(3, dtype=dtype))]
+        seen: list[Tensor] = []
+
+        def closure() -> Tensor:
+            seen.append(torch.cat([p.detach() for p in weights]))
+            for p, g in zip(weights, ([3.0, -1.0], [0.5, 0.0, 2.0]), strict=True):
+                p.grad = (torch.tensor(g, dtype=torch.float64) * size).to(dtype)
+            return torch.zeros(())
+
+        row.make(torch.optim.SGD(weights, lr=0.0)).step(closure)
+        return seen
+
+    for one, other in zip(climbs(size), climbs(1.0), strict=True):
+        torch.testing.assert_close(one, other, rtol=2e-2 if dtype is torch.bfloat16 else 1e-6, atol=0.0)
+
+
+@pytest.mark.parametrize("like", [torch.float32, torch.float64])
+def test_a_rule_s_length_of_zero_moves_nothing(like: torch.dtype, elsewhere: bool) -> None:
+    p = nn.Parameter(torch.ones(2, dtype=like))
+    seen: list[Tensor] = []
+
+    def closure() -> Tensor:
+        seen.append(p.detach().clone())
+        p.grad = torch.ones_like(p)
+        return torch.zeros(())
+
+    SAM(torch.optim.SGD([p], lr=0.1), perturbation=lambda w, g, state: (g, torch.zeros((), dtype=like))).step(closure)
+    assert torch.equal(seen[1], torch.ones(2, dtype=like))
+
+
+class _Destroys(torch.optim.SGD):
+    """A base that leaves something else in ``.grad``, as ``SGD(nesterov=True, foreach=True)`` does."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        super().step()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad.fill_(float("nan"))
+
+
+@every_row
+@pytest.mark.parametrize("destroys", ["base", "hook"])
+def test_what_a_base_does_to_gradients_does_not_reach_the_ascents(row: Row, destroys: str) -> None:
+    one, other = Task(), Task()
+    base = (_Destroys if destroys == "base" else torch.optim.SGD)(one.net.parameters(), lr=0.1, momentum=0.9)
+    if destroys == "hook":
+        base.register_step_post_hook(lambda *_: [p.grad.zero_() for p in one.net.parameters() if p.grad is not None])
+    a, b = row.make(base), row.make(torch.optim.SGD(other.net.parameters(), lr=0.1, momentum=0.9))
+    for i in range(4):
+        a.step(one.closure(i))
+        b.step(other.closure(i))
+    assert same(one.weights(), other.weights())
+
+
+@every_row
+def test_nesterov_steps_alike_with_and_without_foreach(row: Row) -> None:
+    tasks = [Task(), Task()]
+    for task, foreach in zip(tasks, (True, False), strict=True):
+        base = torch.optim.SGD(task.net.parameters(), lr=0.05, momentum=0.9, nesterov=True, foreach=foreach)
+        optimizer = row.make(base)
+        for i in range(4):
+            optimizer.step(task.closure(i))
+    for one, other in zip(*(task.weights() for task in tasks), strict=True):
+        torch.testing.assert_close(one, other, rtol=0.0, atol=1e-12)
+
+
+@every_row
+def test_gradients_with_a_graph_do_not_leak_into_the_next_pass(row: Row) -> None:
+    """``backward(create_graph=True)`` adds into a new tensor; the closure does not zero."""
+    one, other = Task(), Task()
+    a, b = (row.make(torch.optim.SGD(task.net.parameters(), lr=0.1)) for task in (one, other))
+
+    def closure() -> Tensor:
+        loss = one.loss(0)
+        grads = torch.autograd.grad(loss, list(one.net.parameters()), create_graph=True)
+        for p, g in zip(one.net.parameters(), grads, strict=True):
+            p.grad = g if p.grad is None else p.grad + g  # as backward(create_graph=True) does
+        return loss
+
+    for p in one.net.parameters():
+        p.grad = torch.zeros_like(p)
+    a.step(closure)
+    b.step(other.closure(0))
+    for p, q in zip(one.net.parameters(), other.net.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=0.0, atol=1e-12)
+
+
+def test_a_layer_that_is_frozen_with_a_stale_gradient_stays() -> None:
+    """w² + v² with rate 0.1: each step multiplies by 0.8; v ends the cycle at (1 + 0.8³) / 2."""
+    w, v = (nn.Parameter(torch.ones((), dtype=torch.float64)) for _ in range(2))
+    optimizer = Lookahead(torch.optim.SGD([w, v], lr=0.1), k=3, alpha=0.5)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = w**2 + v**2
+        loss.backward()
+        return loss
+
+    for i in range(3):
+        w.requires_grad_(i < 2)
+        optimizer.step(closure)
+    assert w.item() == pytest.approx(0.64, abs=1e-12)
+    assert v.item() == pytest.approx(0.756, abs=1e-12)
+
+
+def test_asam_in_half_precision_keeps_its_length() -> None:
+    """T² g underflows float16 for small weights, and overflows for large ones; ε does neither."""
+    for w, g in ((1e-3, 1e-5), (30.0, 5000.0)):
+        p = nn.Parameter(torch.full((2,), w, dtype=torch.float16))
+        optimizer = SAM(torch.optim.SGD([p], lr=0.0), rho=0.5, perturbation="asam")
+        seen: list[Tensor] = []
+
+        def closure(p: nn.Parameter = p, g: float = g, seen: list[Tensor] = seen) -> Tensor:
+            seen.append(p.detach().double())
+            p.grad = torch.full_like(p, g)
+            return torch.zeros(())
+
+        optimizer.step(closure)
+        expected = w + 0.5 * (w + 0.01) / 2**0.5  # ρ T² g / ‖T g‖ with equal entries
+        torch.testing.assert_close(seen[1], torch.full((2,), expected, dtype=torch.float64), rtol=5e-3, atol=0.0)
+
+
+def test_the_mean_of_half_precision_gradients_does_not_overflow() -> None:
+    p = nn.Parameter(torch.ones(1, dtype=torch.float16))
+    optimizer = MultistepSAM(torch.optim.SGD([p], lr=1e-5), rho=0.0, k=4, gradient="mean")
+
+    def closure() -> Tensor:
+        p.grad = torch.full_like(p, 2e4)
+        return torch.zeros(())
+
+    optimizer.step(closure)
+    assert p.item() == pytest.approx(0.8, rel=1e-3)
+
+
+@every_row
+def test_a_layer_that_a_closure_thaws_is_no_silent_descent(row: Row) -> None:
+    task = Task()
+    task.net[0].weight.requires_grad_(False)
+    optimizer = row.make(torch.optim.SGD(task.net.parameters(), lr=0.1))
+    before = task.weights()
+
+    def closure() -> Tensor:
+        task.net[0].weight.requires_grad_(True)
+        loss = task.closure(0)()
+        task.net[0].weight.requires_grad_(False)
+        return loss
+
+    with pytest.raises(RuntimeError, match="requires_grad_"):
+        optimizer.step(closure)
+    assert same(task.weights(), before)
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_a_warning_points_at_the_callers_line(scheduled: bool) -> None:
+    optimizer = SAM(torch.optim.SGD([torch.ones(2, requires_grad=True)], lr=0.1))
+    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer) if scheduled else None  # torch then wraps step
+    with pytest.warns(UserWarning, match="does the closure call") as seen:
+        optimizer.step(lambda: torch.zeros(()))
+    del scheduler
+    assert seen[0].filename == __file__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import pickle
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from lookbehind import SAM, Lookahead, Lookbehind
+from lookbehind import SAM, Adaptive, Lookahead, Lookbehind
+from lookbehind.optim import norm
 from tests.conformance.rows import Row, Task, every_base, every_row, same, state_tensors
 
 
@@ -88,7 +90,7 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(row: Row) -> None:
     optimizer.step(task.closure())
     before = state_tensors(optimizer)
     other = row.make(torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.2))
-    with pytest.raises(ValueError, match=r"size|shape"):
+    with pytest.raises(ValueError, match=r"size|shape|saved by"):
         optimizer.load_state_dict(other.state_dict())
     assert same(state_tensors(optimizer), before)
 
@@ -286,3 +288,128 @@ def test_rho_can_follow_a_schedule() -> None:
         optimizer.step(closure)
         distances.append((seen[1] - seen[0]).norm().item())
     assert distances == pytest.approx([0.1, 0.05, 0.025], rel=1e-9)
+
+
+@every_row
+def test_a_shallow_copy_leaves_the_original_as_it_was(row: Row) -> None:
+    one, other = Task(), Task()
+    a, b = (row.make(torch.optim.SGD(task.net.parameters(), lr=0.1)) for task in (one, other))
+    copied = copy.copy(a)
+    a.step(one.closure(0))
+    b.step(other.closure(0))
+    assert same(one.weights(), other.weights())
+    with pytest.raises(RuntimeError, match="wrapped"):
+        copied.step(one.closure(0))
+
+
+@pytest.mark.parametrize("kind", ["lambda", "function", "partial", "method"])
+def test_a_rule_made_anew_is_the_same_method(kind: str) -> None:
+    """A process that resumes makes its functions anew, at other addresses."""
+
+    def made() -> Any:
+        def rule(weights: Any, gradients: Any, state: Any, scale: float = 1.0) -> Any:
+            return gradients, norm(gradients) / scale
+
+        return {
+            "lambda": lambda weights, gradients, state: (gradients, norm(gradients)),
+            "function": rule,
+            "partial": functools.partial(rule, scale=2.0),
+            "method": Adaptive(eta=0.5).__call__,
+        }[kind]
+
+    one, other = (SAM(torch.optim.SGD(Task().net.parameters(), lr=0.1), perturbation=made()) for _ in range(2))
+    other.load_state_dict(one.state_dict())
+    assert repr(one) == repr(other)
+
+
+def test_a_base_s_own_entry_named_like_a_method_stays() -> None:
+    p = nn.Parameter(torch.ones(2))
+    base = torch.optim.SGD([{"params": [p], "rho": 0.0, "init_method": "x", "method": "newton"}], lr=0.1)
+    optimizer = SAM(base, rho=0.5)
+    group = optimizer.param_groups[0]
+    assert (group["rho"], group["init_method"], group["method"]) == (0.0, "x", "newton")
+    optimizer.load_state_dict(optimizer.state_dict())
+    SAM(base, rho=0.7)
+    assert base.param_groups[0]["init_method"] == "x"
+
+
+def _mid_cycle() -> tuple[nn.Parameter, Lookahead]:
+    """Slow weights [1, 2], fast ones [0.8, 1.8]; a third step would end the cycle at [0.85, 1.85]."""
+    p = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+    optimizer = Lookahead(torch.optim.SGD([p], lr=0.1), k=3, alpha=0.5)
+    for _ in range(2):
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+    return p, optimizer
+
+
+def test_slow_weights_entered_while_other_weights_are_in_the_model() -> None:
+    """An average was put in and taken out around it: the cycle begins anew at the weights of training."""
+    p, optimizer = _mid_cycle()
+    fast = p.detach().clone()
+    p.data.fill_(9.0)
+    with optimizer.slow_weights():
+        assert p.tolist() == [9.0, 9.0]
+    p.data.copy_(fast)
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert p.tolist() == pytest.approx([0.75, 1.75])  # halfway from [0.8, 1.8] to [0.7, 1.7]
+
+
+def test_ctrl_c_while_the_base_s_state_is_taken_apart_loses_no_slow_weights() -> None:
+    import sys
+
+    for event in ("call", "line", "return"):
+        p, optimizer = _mid_cycle()
+
+        def trace(frame: Any, what: str, _: Any, event: str = event) -> Any:
+            if frame.f_code.co_name == "take" and what == event:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        p.grad = torch.ones_like(p)
+        sys.settrace(trace)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                optimizer.step()
+        finally:
+            sys.settrace(None)
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+        assert p.tolist() == pytest.approx([0.85, 1.85])
+
+
+def _with_a_group_of_its_own(**entries: float) -> torch.optim.SGD:
+    net = Task().net
+    first, *rest = net.parameters()
+    return torch.optim.SGD([{"params": [first], **entries}, {"params": rest}], lr=0.1)
+
+
+def _through_a_pickle(base: torch.optim.SGD) -> torch.optim.SGD:
+    return pickle.loads(pickle.dumps(base))
+
+
+def _through_a_checkpoint(base: torch.optim.SGD) -> torch.optim.SGD:
+    fresh = _with_a_group_of_its_own()
+    fresh.load_state_dict(copy.deepcopy(base.state_dict()))
+    return fresh
+
+
+def _through_a_wrappers_checkpoint(base: torch.optim.SGD) -> torch.optim.SGD:
+    fresh = _with_a_group_of_its_own()
+    Lookbehind(fresh, rho=0.2, alpha=0.4).load_state_dict(copy.deepcopy(base.state_dict()))
+    return fresh
+
+
+@pytest.mark.parametrize(
+    "carried",
+    [lambda base: base, copy.deepcopy, _through_a_pickle, _through_a_checkpoint, _through_a_wrappers_checkpoint],
+)
+def test_what_a_group_was_given_outlives_the_wrapper(carried) -> None:
+    base = _with_a_group_of_its_own(rho=0.3, alpha=0.25)
+    first = Lookbehind(base, rho=0.05, alpha=0.5)
+    first.param_groups[0]["rho"] = 0.9  # a scheduler's edit, which is nobody's wish for the next wrapper
+    second = Lookbehind(carried(base), rho=0.7, alpha=0.8)
+    assert [(group["rho"], group["alpha"]) for group in second.param_groups] == [(0.3, 0.25), (0.7, 0.8)]
+    assert not any(key.startswith("given_") for key in second.base_state_dict()["param_groups"][0])

@@ -34,7 +34,8 @@ def test_calls_and_loss_of_the_unperturbed_weights(row: Row, base) -> None:
         task.calls = 0
         loss = optimizer.step(task.closure(i))
         assert task.calls == row.calls
-        assert torch.equal(loss.detach(), expected)
+        if row.clean:
+            assert torch.equal(loss.detach(), expected)
 
 
 @every_row
@@ -255,14 +256,14 @@ def test_copies_held_and_at_the_peak(row: Row, elsewhere: bool) -> None:
 
     def closure() -> Tensor:
         assert p.grad is not None
-        p.grad.copy_(gradient)
+        p.grad.copy_(gradient.add_(0.01))  # another one each time
         return torch.zeros(())
 
-    optimizer = row.make(torch.optim.SGD([p], lr=0.1))
+    optimizer = row.make(torch.optim.SGD([p], lr=0.1, momentum=0.9))
     size = p.numel() * p.element_size()
     held, peak = _memory(lambda: [optimizer.step(closure) for _ in range(4)])
-    assert round(held / size, 2) == row.copies
-    assert round(peak / size, 2) == row.copies + (row.transients if elsewhere else row.transients_on_host)
+    assert round(held / size - 1, 2) == row.copies  # one is the momentum
+    assert round(peak / size - 1, 2) == row.copies + (row.transients if elsewhere else row.transients_on_host)
     held, _ = _memory(lambda: optimizer.step(closure))
     assert held < 0.01 * size  # nothing more is kept, step after step
 
@@ -285,13 +286,17 @@ def test_rho_is_read_at_every_step_and_per_group(row: Row) -> None:
         loss.backward()
         return loss
 
-    optimizer.step(closure)
-    assert torch.equal(seen[0][0], seen[1][0])  # rho = 0: not perturbed
-    assert not torch.equal(seen[0][1], seen[1][1])
+    def perturbed() -> list[bool]:
+        """Whether a gradient was taken at other weights than those before the step; some methods begin plainly."""
+        optimizer.step(closure)
+        seen.clear()
+        before = [p.detach().clone() for p in optimizer.param_groups[1]["params"]] + task.weights()[:1]
+        optimizer.step(closure)
+        return [any(not torch.equal(at[j], w) for at in seen) for j, w in enumerate(before)]
+
+    assert perturbed() == [False, True]
     optimizer.param_groups[0]["rho"] = 0.0
-    seen.clear()
-    optimizer.step(closure)
-    assert torch.equal(seen[0][1], seen[1][1])
+    assert perturbed() == [False, False]
 
 
 @pytest.mark.parametrize("alpha", [0.25, 1.0])

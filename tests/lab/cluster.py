@@ -83,8 +83,9 @@ class Cluster:
 
     def kill(self, node: str) -> None:
         """Let a node die: its slurmd, and all that runs on it, at once."""
+        ours = f"SLURM_CONF={self.environment['SLURM_CONF']}".encode()
         marks = {f"TEST_DAEMON={node}".encode(), f"SLURMD_NODENAME={node}".encode()}
-        while victims := [pid for pid, environment in environments() if marks & environment]:
+        while victims := [pid for pid, environment in environments() if ours in environment and marks & environment]:
             for victim in victims:
                 with suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)

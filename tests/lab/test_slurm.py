@@ -28,6 +28,7 @@ from tests.lab.cluster import Cluster, NoClusterError, cluster
 from tests.lab.command import runs
 from tests.lab.runs import SAM, TINY, numbers
 
+pytestmark = pytest.mark.timeout(600)  # a job that was put back waits, and other tests run beside these
 ROOT = Path(__file__).resolve().parents[2]
 NOISE = NoiseSettings(sigmas=(0.1,), draws=2)
 ALONE = Slurm(chunk=0, minutes=10)  # each run in a job of its own

@@ -13,12 +13,13 @@ from tests.conformance.rows import ROWS, Row, every_row
 from tests.real_training import four_processes
 from tests.real_training.four_processes import (
     BASES,
+    EQUALS,
     FEW,
-    KINDS,
     LOOKAHEADS,
     RANK_METHODS,
     STEPS,
     WORLD,
+    ZERO,
     ZERO_OPTIONS,
     Branches,
     Net,
@@ -62,10 +63,10 @@ def assert_equal_on_all_ranks_and_near(ranks: list[list[Tensor]], expected: list
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=() if kind in ("tp", "sequence") else no_fsdp) for kind in KINDS]
+    ("kind", "row", "base"),
+    [pytest.param(*case, marks=() if case[0] in ("tp", "sequence") else no_fsdp) for case in EQUALS],
+    ids=lambda value: getattr(value, "name", value),
 )
-@every_row
-@pytest.mark.parametrize("base", BASES)
 def test_equals_one_process(found, kind: str, row: Row, base: str) -> None:
     expected = alone(row.make, BASES[base])
     assert_equal_on_all_ranks_and_near(found(f"{kind} {row.name} {base}"), expected, 1e-9)
@@ -169,8 +170,7 @@ def test_each_rank_s_own_ascent_with_parameters_that_it_does_not_use(found, name
     assert_equal_on_all_ranks_and_near(found(f"unused {name}"), simulated(name), 1e-10)
 
 
-@every_row
-@pytest.mark.parametrize("view", [False, True])
+@pytest.mark.parametrize(("row", "view"), ZERO, ids=lambda value: getattr(value, "name", value))
 def test_zero_redundancy_optimizer_as_base(found, row: Row, view: bool) -> None:
     expected = alone(row.make, lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9))
     assert_equal_on_all_ranks_and_near(found(f"zero {row.name} {view}"), expected, 1e-7)

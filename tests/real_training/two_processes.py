@@ -15,9 +15,9 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
 
-from lookbehind import SAM, Lookbehind, MultistepSAM
+from lookbehind import SAM, AccumulatingSAM, Lookbehind, MultistepSAM
 from tests.conformance.rows import BASES as PLAIN_BASES
-from tests.conformance.rows import ROWS, Row, Task
+from tests.conformance.rows import ROWS, Row, Task, _repeating
 from tests.real_training import processes
 
 STEPS = 7
@@ -133,6 +133,7 @@ RANK_METHODS: dict[str, Callable[..., Any]] = {
     "Multistep mean": lambda base, **c: MultistepSAM(base, rho=0.1, k=3, gradient="mean", **c),
     "Lookbehind": lambda base, **c: Lookbehind(base, rho=0.1, k=3, alpha=0.6, **c),
     "Lookbehind adaptive": lambda base, **c: Lookbehind(base, rho=0.1, k=3, alpha="adaptive", **c),
+    "Accumulating": lambda base, **c: _repeating(AccumulatingSAM, 3)(base, rho=0.1, **c),
 }
 
 
@@ -219,7 +220,7 @@ def cases(folder: str) -> dict[str, Callable[[], Any]]:
                 every[f"skips {kind} {row.name} {how}"] = lambda k=kind, r=row, h=how: skips_together(k, r, h, "global")
             every[f"resumes {kind} {row.name}"] = lambda k=kind, r=row: resumes(k, r, folder)
     for row in ROWS:
-        if row.own_model:
+        if row.own_model and row.own_ascent:
             for how in ("skip", "scaler"):
                 every[f"skips rank {row.name} {how}"] = lambda r=row, h=how: skips_together("ddp", r, h, "rank")
     for name in RANK_METHODS:

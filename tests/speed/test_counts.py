@@ -27,57 +27,60 @@ from lookbehind import SAM, Lookahead, Lookbehind, MultistepSAM
 class Cost:
     """Of one step with k inner steps and n tensors.
 
-    An ascent is a kernel, and e is 0 for weights on the CPU, where ε is added without being written; elsewhere 1.
+    e is 0 for weights on the CPU, where ε is added without being written; elsewhere 1.
     """
 
     make: Callable[[Optimizer, int], Optimizer]
     gradients: Callable[[int], int]  # of k
-    kernels: Callable[[int, int, int], int]  # of k, n and the kernels of an ascent
+    kernels: Callable[[int, int, bool], int]  # of k, n and whether the weights are elsewhere than on the CPU
     copies: Callable[[int, int], float]  # parameter-sized tensors that a step allocates and frees again; of k and e
 
 
-# An ascent: norms (1), norm of the norms (2); on the CPU its number (1), ρ (1), φ' + ε (1); else 1 / norm (2), ε (1),
-# φ' + ε (1). For ASAM also |w|, + η, T g, T² g.
-ASCENT, ELSEWHERE, ASAM = 6, 7, 4
+# An ascent: norms (1), norm of the norms (2); on the CPU its number, read twice (2), ρ (1), φ' + ε (1); else 1 / norm
+# (2), ε (1), φ' + ε (1). For ASAM also |w|, + η, T g, T² g.
+ASCENT, ASAM = 7, 4
 # φ copied, in case something fails; the loss that is returned, a copy.
 BEGIN = 2
 
 
-def behind(k: int, n: int, a: int) -> int:
+def behind(k: int, n: int, elsewhere: bool) -> int:
     """Kernels of Lookbehind with a fixed α.
 
     Each descent but the last copies φ' aside, the fast weights in and out, and φ' back; the last copies them in. On the
     CPU each tensor is interpolated in its place; elsewhere all at once (1), and copied (1).
     """
-    return BEGIN + a * k + 4 * (k - 1) + 1 + (2 if a == ELSEWHERE else n)
+    return BEGIN + ASCENT * k + 4 * (k - 1) + 1 + (2 if elsewhere else n)
 
 
-def followed(k: int, n: int, a: int) -> int:
+def followed(k: int, n: int, elsewhere: bool) -> int:
     """Kernels of Lookahead's step that ends a cycle.
 
     α (1), the weights that it leaves, to compare with (1), the slow weights (1), which a cycle of one step also begins
     with (1). In longer cycles each tensor is compared (1 each); elsewhere the device decides what begins anew (1 each).
     """
-    return BEGIN + 3 + (1 if k == 1 else n * (2 if a == ELSEWHERE else 1))
+    return BEGIN + 3 + (1 if k == 1 else n * (2 if elsewhere else 1))
 
 
 COSTS = {
     # φ copied back.
-    "SAM": Cost(lambda base, k: SAM(base), lambda k: 2, lambda k, n, a: BEGIN + 1 + a, lambda k, e: e),
+    "SAM": Cost(lambda base, k: SAM(base), lambda k: 2, lambda k, n, elsewhere: BEGIN + 1 + ASCENT, lambda k, e: e),
     "ASAM": Cost(
         lambda base, k: SAM(base, perturbation="asam"),
         lambda k: 2,
-        lambda k, n, a: BEGIN + 1 + a + ASAM,
+        lambda k, n, elsewhere: BEGIN + 1 + ASCENT + ASAM,
         lambda k, e: 2 + e,
     ),
     "Multistep-SAM": Cost(
-        lambda base, k: MultistepSAM(base, k=k), lambda k: k + 1, lambda k, n, a: BEGIN + 1 + a * k, lambda k, e: e * k
+        lambda base, k: MultistepSAM(base, k=k),
+        lambda k: k + 1,
+        lambda k, n, elsewhere: BEGIN + 1 + ASCENT * k,
+        lambda k, e: e * k,
     ),
     # k − 1 sums, the first of which is a copy; the last sum and a division.
     "Multistep-SAM, mean": Cost(
         lambda base, k: MultistepSAM(base, k=k, gradient="mean"),
         lambda k: k + 1,
-        lambda k, n, a: BEGIN + 1 + a * k + (k - 1 + 2 if k > 1 else 0),
+        lambda k, n, elsewhere: BEGIN + 1 + ASCENT * k + (k - 1 + 2 if k > 1 else 0),
         lambda k, e: e * k,
     ),
     # φ' aside in each descent but the last; elsewhere the interpolation.
@@ -88,13 +91,13 @@ COSTS = {
     "Lookbehind, adaptive": Cost(
         lambda base, k: Lookbehind(base, k=k, alpha="adaptive"),
         lambda k: k + 1,
-        lambda k, n, a: behind(k, n, a) + 2 + 2 + 3 * (1 + n + 1 + 1) + 9,
+        lambda k, n, elsewhere: behind(k, n, elsewhere) + 2 + 2 + 3 * (1 + n + 1 + 1) + 9,
         lambda k, e: e * k + (k - 1) + e + 3,
     ),
     "Lookbehind, adaptive per tensor": Cost(
         lambda base, k: Lookbehind(base, k=k, alpha="adaptive_per_tensor"),
         lambda k: k + 1,
-        lambda k, n, a: behind(k, n, a) + 2 + 2 + 3 * (1 + n + 1) + 9,
+        lambda k, n, elsewhere: behind(k, n, elsewhere) + 2 + 2 + 3 * (1 + n + 1) + 9,
         lambda k, e: e * k + (k - 1) + e + 3,
     ),
     # Elsewhere, a byte for each weight tells which were changed.
@@ -173,7 +176,7 @@ def test_kernels(name: str, k: int, tensors: int, elsewhere: bool) -> None:
     optimizer.base.register_step_post_hook(lambda *_: aside(True))
     with kernels:
         optimizer.step(uncounted)
-    assert kernels.found.total() == cost.kernels(k, tensors, ELSEWHERE if elsewhere else ASCENT), kernels.found
+    assert kernels.found.total() == cost.kernels(k, tensors, elsewhere), kernels.found
 
 
 @pytest.mark.parametrize("k", K)

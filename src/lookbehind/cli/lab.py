@@ -228,6 +228,8 @@ def report(items: Names, scale: Scale = "cpu", store: Path = STORE, output: Path
     writable(output, "--output")
     with writing(output, "--output"):
         paths = write(chosen, kept, output, scale, device=DEVICES[scale])
+    if not kept.root.is_dir():
+        _say(console, f"There is no store at {kept.root}, so every value is shown as missing; --store names another")
     _say(console, f"Written: {paths[-1]} and {len(paths) - 1} more files in {output}")
 
 

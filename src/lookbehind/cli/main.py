@@ -56,4 +56,9 @@ def _dispatch(arguments: Sequence[str]) -> None:
     about = f"Sharpness-aware optimisation for PyTorch, measured. {TRACEBACK} shows where an error arose."
     if arguments == ["measure"]:
         arguments = ["measure", "--help"]
-    app.cli(args=list(arguments) or ["--help"], prog="lookbehind", description=about)
+    try:
+        app.cli(args=list(arguments) or ["--help"], prog="lookbehind", description=about)
+    except SystemExit:
+        if arguments and {"--help", "-h"} & set(arguments[1:]):
+            print(f"{TRACEBACK} shows where an error arose.")
+        raise

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import OmitArgPrefixes
 
 from lookbehind.cli.errors import UserError, some, writing
-from lookbehind.cli.saved import Saved
+from lookbehind.cli.saved import Saved, cross_entropy
 
 PartName = Literal["train", "validation", "test"]
 
@@ -41,8 +41,6 @@ def sharpness(
         part: images to measure on.
 
     """
-    from torch.nn.functional import cross_entropy
-
     from lookbehind.measure import m_sharpness
 
     some("--radius", radius, "0.05 0.1")
@@ -109,8 +107,6 @@ def spectrum(
         part: images to measure on.
 
     """
-    from torch.nn.functional import cross_entropy
-
     from lookbehind.measure import hessian_trace, spectral_density, top_eigenvalues
 
     model, data = saved.load()
@@ -158,8 +154,6 @@ def slice(  # the field's word, which hides a builtin in this file only
         part: images to measure on.
 
     """
-    from torch.nn.functional import cross_entropy
-
     from lookbehind.measure import loss_slice
 
     some("--direction", direction, "random")

@@ -15,11 +15,13 @@ from tyro.conf import Positional
 from lookbehind.cli.errors import NEEDS_LAB, UserError, reason, usable, writable
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from lookbehind.data import Data, Part
 
 
+# What the library calls the data's options, and the command line's words for them.
+OPTIONS = {"dataset": "--data", "noise": "--label-noise", "train": "--train", "size": "--size"}
 WRAPPERS = ("module", "_orig_mod", "model")
 
 
@@ -69,7 +71,8 @@ class Saved:
                 self.data, self.root, seed=self.seed, train=self.train, noise=self.label_noise, size=self.size
             )
         except ValueError as error:
-            raise UserError(str(error)) from error
+            name, _, rest = str(error).partition(" ")
+            raise UserError(f"{OPTIONS.get(name, name)} {rest}") from error
         except ImportError as error:
             raise UserError(NEEDS_LAB) from error
         model = self._build(loaded)
@@ -124,6 +127,8 @@ class Saved:
         """Refuse a model that does not return one number for each class of the data."""
         import torch
 
+        from lookbehind._minibatch import form_of, logits_of
+
         images, _ = next(iter(loaded.train.minibatches(2)))
         modes = [(module, module.training) for module in model.modules()]
         try:
@@ -138,15 +143,27 @@ class Saved:
             for module, training in modes:
                 module.training = training
         needed = len(images), len(loaded.classes)
-        if not isinstance(outputs, torch.Tensor):
+        try:
+            logits = logits_of(outputs)
+        except ValueError as error:
             raise UserError(
-                f"model {self.model} returns a {type(outputs).__name__}; a tensor of shape {needed} is needed"
-            )
-        if outputs.shape != needed:
+                f"model {self.model} returns {form_of(outputs)}; needed is a tensor of shape {needed}, a tuple that "
+                "begins with one, or an output or a dict with one as its logits"
+            ) from error
+        if logits.shape != needed:
             raise UserError(
-                f"model {self.model} returns shape {tuple(outputs.shape)} for {len(images)} images; "
+                f"model {self.model} returns shape {tuple(logits.shape)} for {len(images)} images; "
                 f"{needed} is needed, since {self.data} has {len(loaded.classes)} classes"
             )
+
+
+def cross_entropy(outputs: Any, targets: Any) -> Tensor:
+    """Return the cross-entropy of the classes in whatever a model returned."""
+    from torch.nn.functional import cross_entropy
+
+    from lookbehind._minibatch import logits_of
+
+    return cross_entropy(logits_of(outputs), targets)
 
 
 def _fill(model: nn.Module, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lookbehind._checks import count, nonnegative, repeatable
 from lookbehind._minibatch import Score, call, pairs, scores_of
 from lookbehind._modes import clear_weight_caches
+from lookbehind._warning import warn
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
 
@@ -171,8 +171,7 @@ def reestimate(model: nn.Module, minibatches: Minibatches) -> None:
         call(model, inputs)
     moved = [name for name, buffer in model.named_buffers() if name in own and not torch.equal(buffer, own[name])]
     if moved:
-        warnings.warn(
+        warn(
             f"{', '.join(moved)} changed while batch-norm statistics were estimated anew: statistics of a layer of "
-            "your own keep a share of what they were before",
-            stacklevel=2,
+            "your own keep a share of what they were before"
         )

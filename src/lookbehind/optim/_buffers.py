@@ -69,12 +69,14 @@ class Buffers:
         for p in params:
             self.base.state.get(p, {}).pop(self.prefix + name, None)
 
-    def take(self) -> Entries:
-        """Remove the saved buffers from the base's state, and return them for ``put``."""
-        taken: Entries = {}
+    def take(self, taken: Entries | None = None) -> Entries:
+        """Remove the saved buffers from the base's state, and return them for ``put``. Ctrl-C loses none."""
+        taken = {} if taken is None else taken
         for p, entries in self.base.state.items() if self.names else ():
             if isinstance(entries, dict) and not self.names.isdisjoint(entries):
-                taken[p] = {name: entries.pop(name) for name in self.names & entries.keys()}
+                taken[p] = {name: entries[name] for name in self.names & entries.keys()}
+                for name in taken[p]:
+                    del entries[name]
         for p in taken:
             if not self.base.state[p]:
                 del self.base.state[p]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from lookbehind._distributed import any_dtensor, any_rank, local_tensors, placed
 from lookbehind._modes import clear_weight_caches
 from lookbehind._random import RandomState, random_state, set_random_state
 from lookbehind._tensors import copy_
+from lookbehind._warning import warn
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
@@ -70,7 +70,9 @@ class GradientEvaluator:
         self._added_to: list[Tensor] = []  # parameters whose gradient it wrote to the tensor that was there
 
     def ahead(self, closure: Closure) -> None:
-        """Evaluate the first gradient before the step begins: lazy modules take their shapes from it."""
+        """Evaluate the first gradient before the step needs it: lazy modules take their shapes from it."""
+        if self._ready:
+            return
         self._evaluate(closure, sync=True)
         self.statistics = running_statistics(self.model)
         self._ready = True
@@ -90,10 +92,9 @@ class GradientEvaluator:
         loss = self.loss if self._ready else self._evaluate(closure, sync=sync)
         self._ready = False
         if not self.check(sync=sync) and self.number == 0 and self.params:
-            warnings.warn(
+            warn(
                 f"no parameter has a gradient after the closure, so {self.name} moves nothing; does the closure call "
-                "loss.backward()?",
-                stacklevel=2,
+                "loss.backward()?"
             )
         self.number += 1
         return loss
@@ -117,7 +118,7 @@ class GradientEvaluator:
         if first:
             writes = list(zip(self.params, before, _writes(self.params), strict=True))
             self._made = [p for p, was, _ in writes if was == NONE]
-            self._added_to = [p for p, was, now in writes if was[0] == now[0] and was[1] != now[1]]
+            self._added_to = [p for p, was, now in writes if _adds(p, was, now)]
             self.loss = _copied(loss)  # the closure may write to it again
         return loss
 
@@ -129,9 +130,12 @@ class GradientEvaluator:
         """Keep an earlier gradient of this step out of the next one, also if the closure does not zero it.
 
         A closure that put new tensors in the place of gradients has zeroed. One that found none may count on that.
+        ``backward(create_graph=True)`` makes new tensors also where it adds.
         """
         for p in self._added_to:
             if p.grad is not None:
+                if p.grad.requires_grad:
+                    p.grad = p.grad.detach()
                 p.grad.zero_()
         for p in self._made:
             p.grad = None
@@ -233,6 +237,13 @@ NONE = (id(None), 0)
 def _writes(params: list[Tensor]) -> list[tuple[int, int]]:
     """Return which tensors gradients are in, and how often each was written to. Nothing keeps the tensors alive."""
     return [(id(g), 0 if g is None else g._version) for g in [p.grad for p in params]]
+
+
+def _adds(p: Tensor, was: tuple[int, int], now: tuple[int, int]) -> bool:
+    """Return whether a closure may have added to the gradient that was there."""
+    if was[0] == now[0]:
+        return was[1] != now[1]
+    return was != NONE and p.grad is not None and p.grad.requires_grad
 
 
 def _copied(loss: Any) -> Any:

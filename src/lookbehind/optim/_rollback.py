@@ -118,6 +118,8 @@ def _remember_state(state: Any) -> dict[Any, Callable[[], Any]]:
 
 def _remember(value: Any) -> Callable[[], Any]:
     """Return a function that gives a value back as it is now. Tensors keep their identity, dtype and device."""
+    if isinstance(value, (int, float, str, bool, type(None))):
+        return lambda: value
     if isinstance(value, Tensor):
         kept = value.detach().clone()
         return lambda: value.copy_(kept)
@@ -127,8 +129,6 @@ def _remember(value: Any) -> Callable[[], Any]:
     if type(value) in (list, tuple):
         items = [_remember(item) for item in value]
         return lambda: type(value)(back() for back in items)
-    if isinstance(value, (int, float, str, bool, type(None))):
-        return lambda: value
     other = copy.deepcopy(value)
     return lambda: other
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from lookbehind._distributed import averages
-from lookbehind._tensors import clones, copy_
+from lookbehind._tensors import add_, as_real, clones, copy_, dots, norm, scale_
 from lookbehind.optim._buffers import Buffers
 from lookbehind.optim._evaluation import Closure, GradientEvaluator
 from lookbehind.optim._rollback import Rollback
 
 Group = dict[str, Any]
+T = TypeVar("T")
 
 
 class Step:
@@ -48,6 +49,8 @@ class Step:
         self.buffers = buffers
         self._evaluator, self._rollback = evaluator, rollback
         self._base_step, self._model = base_step, model
+        self.number = 0  # of the step, counted from 0, for methods that count
+        self.radius_factor = 1.0  # what ρ is multiplied by in this step
         self._local = False  # whether .grad holds this rank's own gradients
 
     def gradient(self, closure: Closure, *, sync: bool = True) -> Any:
@@ -59,7 +62,91 @@ class Step:
 
         """
         self._local = not sync
-        return self._evaluator.gradient(closure, sync=sync)
+        loss = self._evaluator.gradient(closure, sync=sync)
+        for group, params in self.groups:
+            if len(params) < len(group["params"]):
+                self._require_no_other(group, params)
+        return loss
+
+    def _require_no_other(self, group: Group, params: list[Tensor]) -> None:
+        """Raise if a parameter that was left out of the step has got a gradient in it: the base would move it."""
+        mine = set(params)
+        if any(p.grad is not None for p in group["params"] if p not in mine):
+            raise RuntimeError(
+                "a parameter got a gradient within the step, but had requires_grad=False before it, so nothing "
+                "perturbs it; call requires_grad_(True) before optimizer.step(closure), not in the closure"
+            )
+
+    def ahead(self, closure: Closure) -> None:
+        """Leave the first gradient of the step in ``.grad`` already; the next ``gradient`` need not evaluate it."""
+        self._evaluator.ahead(closure)
+        self._evaluator.check()
+
+    def gradients(self) -> list[Tensor | None]:
+        """Return the gradients in ``.grad`` of what is minimised; None for a parameter without."""
+        found: list[Tensor | None] = []
+        for group, params in self.groups:
+            maximize = group.get("maximize")
+            found += [-p.grad if maximize and p.grad is not None else p.grad for p in params]
+        return found
+
+    def norm(self, tensors: Sequence[Tensor | None]) -> Tensor:
+        """Return ‖·‖₂ over one tensor for each parameter, with None for zero: a 0-dim tensor."""
+        return norm(as_real(self._full(tensors))) if self.params else torch.zeros(())
+
+    def dot(self, a: Sequence[Tensor | None], b: Sequence[Tensor | None]) -> Tensor:
+        """Return ⟨a, b⟩ of one tensor for each parameter, with None for zero: a 0-dim tensor."""
+        return dots(self._full(a), self._full(b)).sum() if self.params else torch.zeros(())
+
+    def _full(self, tensors: Sequence[Tensor | None]) -> list[Tensor]:
+        return [torch.zeros_like(p) if t is None else t for p, t in zip(self.params, tensors, strict=True)]
+
+    def keep_gradients(self, name: str) -> list[Tensor | None]:
+        """Copy the gradients in ``.grad`` to scratch tensors, and return these; None for a parameter without."""
+        kept: list[Tensor | None] = [
+            None if p.grad is None else t for p, t in zip(self.params, self.scratch(name), strict=True)
+        ]
+        pairs = [(t, p.grad) for p, t in zip(self.params, kept, strict=True) if t is not None and p.grad is not None]
+        copy_([t for t, _ in pairs], [g for _, g in pairs])
+        return kept
+
+    def combine(self, factor: float | Tensor, others: Sequence[Tensor | None], other_factor: float | Tensor) -> None:
+        """``.grad`` ← factor · ``.grad`` + other_factor · others. A parameter with neither stays without gradient.
+
+        Args:
+            factor: a number, or a 0-dim tensor.
+            others: one tensor for each parameter, or None for zero. They may be written to.
+            other_factor: a number, or a 0-dim tensor.
+
+        """
+        scale_([p.grad for p in self.params if p.grad is not None], factor)
+        scale_([t for t in others if t is not None], other_factor)
+        both = [(p.grad, t) for p, t in zip(self.params, others, strict=True) if p.grad is not None and t is not None]
+        add_([g for g, _ in both], [t for _, t in both])
+        for p, t in zip(self.params, others, strict=True):
+            if p.grad is None and t is not None:
+                p.grad = t.clone()
+
+    def scale_gradients(self, factor: float | Tensor) -> None:
+        """``.grad`` ← factor · ``.grad``."""
+        scale_([p.grad for p in self.params if p.grad is not None], factor)
+
+    def swap_gradients(self, others: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """``.grad`` ← others; return what ``.grad`` was, less the others. None stands for zero."""
+        found: list[Tensor | None] = []
+        for p, other in zip(self.params, others, strict=True):
+            g = p.grad
+            if other is None:
+                found.append(None if g is None else g.clone())
+                if g is not None:
+                    g.zero_()
+            elif g is None:
+                found.append(-other)
+                p.grad = other.clone()
+            else:
+                found.append(g - other)
+                g.copy_(other)
+        return found
 
     def check_gradient(self) -> None:
         """Unscale and check gradients that the caller has computed before the step."""
@@ -98,7 +185,7 @@ class Step:
         for p, mean in zip(held, averages(gradients, self._model), strict=True):
             p.grad = mean
 
-    def by_group(self, tensors: list[Tensor]) -> Iterator[tuple[Group, list[Tensor], list[Tensor]]]:
+    def by_group(self, tensors: list[T]) -> Iterator[tuple[Group, list[Tensor], list[T]]]:
         """Yield each group, its parameters, and their part of a list that has one tensor for each parameter."""
         start = 0
         for group, params in self.groups:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
@@ -22,8 +23,19 @@ from torch.utils._pytree import tree_map_only
 from lookbehind._checks import choice, count, shown
 from lookbehind._distributed import full_tensor, local_tensors
 from lookbehind._tensors import copy_
-from lookbehind.optim._buffers import Buffers, split
-from lookbehind.optim._chain import chain, entries_of, free_key, given_by_user, is_method, unwrap, wrappers_of
+from lookbehind.optim._buffers import Buffers, Entries, split
+from lookbehind.optim._chain import (
+    chain,
+    entries_of,
+    free_key,
+    given_by_user,
+    is_method,
+    own_keys,
+    unwrap,
+    with_given,
+    without,
+    wrappers_of,
+)
 from lookbehind.optim._evaluation import Closure, GradientEvaluator
 from lookbehind.optim._foreign import refuse_foreign_call, unknown_attribute
 from lookbehind.optim._identity import require_memory_of_their_own
@@ -43,6 +55,27 @@ class WrapperOptions(TypedDict, total=False):
     rollback: Literal["weights", "full"]
 
 
+class Choice:
+    """An option that is checked whenever it is set. Its value lies in the instance's ``__dict__``, as others do."""
+
+    def __init__(self, *allowed: Any) -> None:
+        self.allowed = allowed
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        try:
+            return instance.__dict__[self.name]
+        except KeyError:
+            raise AttributeError(self.name) from None
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance.__dict__[self.name] = choice(self.name, value, self.allowed)
+
+
 class OptimizerWrapper(Optimizer):
     """A base optimizer with more than one gradient, or more than one set of weights, a step.
 
@@ -57,8 +90,12 @@ class OptimizerWrapper(Optimizer):
 
     takes = frozenset(WrapperOptions.__annotations__)
     needs_closure = True
+    returns_clean_loss = True  # whether the first evaluation of a step is at the unperturbed weights
     base_steps_last = False  # whether the base optimizer moves only when all gradients of a step are known
     last_step_skipped = False
+    nonfinite = Choice("propagate", "skip", "raise")
+    rollback = Choice("weights", "full")
+    same_dropout = Choice(True, False)
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
         """Refuse the calls of other packages by a sentence that shows the right one."""
@@ -76,9 +113,9 @@ class OptimizerWrapper(Optimizer):
             raise TypeError(f"model is {shown(model)}; a torch.nn.Module or None is needed")
         self.base = base
         self.model = model
-        self.nonfinite = choice("nonfinite", options.get("nonfinite", "propagate"), ("propagate", "skip", "raise"))
-        self.rollback = choice("rollback", options.get("rollback", "weights"), ("weights", "full"))
-        self.same_dropout = choice("same_dropout", options.get("same_dropout", False), (True, False))
+        self.nonfinite = options.get("nonfinite", "propagate")
+        self.rollback = options.get("rollback", "weights")
+        self.same_dropout = options.get("same_dropout", False)
         owner = type(self).__name__.lower()
         # Adadelta has a `rho` of its own, RMSprop, ASGD and an inner Lookahead an `alpha`: theirs keep the name.
         taken = set(base.defaults) | entries_of(base)
@@ -86,25 +123,23 @@ class OptimizerWrapper(Optimizer):
         self._entries: dict[str, Any] = {self._keys[name]: value for name, value in entries.items()}
         depth = sum(type(o).__name__.lower() == owner for o in chain(base))
         self._places: list[int] = []
+        self._taken: Entries = {}  # what the base must not see while it steps
         self._buffers = Buffers(base, f"{owner}{depth + 1 if depth else ''}_")
 
     def _wrap(self) -> None:
         """Check everything, then put this optimizer's entries into the base's groups."""
         self._entries |= {self._keys["method"]: self._method(), "skipped_steps": 0}
         groups = self.base.param_groups
-        given = given_by_user(self.base)
-        for index, group in enumerate(groups):
-            before = {key: value for key, value in group.items() if key in given[index]}
-            self._checked_entries({**self._entries, **before})
+        wishes = [
+            {key: value for key, value in own.items() if key in self._entries} for own in given_by_user(self.base)
+        ]
+        checked = [self._checked_entries({**self._entries, **wish}) for wish in wishes]
         require_memory_of_their_own([p for group in groups for p in group["params"]], self._name_of)
         unwrap(self.base)
         # Not Optimizer.__init__: it would make groups and state of its own, and these are the base's.
         super().__setstate__({"defaults": {**self.base.defaults, **self._entries}})
-        self._given = [
-            {key: group[key] for key in keys & self._entries.keys()} for group, keys in zip(groups, given, strict=True)
-        ]
-        for group, kept in zip(groups, self._given, strict=True):
-            group.update(self._checked_entries({**self._entries, **kept}))
+        for group, wish, entries in zip(groups, wishes, checked, strict=True):
+            group.update(with_given(wish) | entries)
         self.base.__dict__["_wrapped_by"] = self
 
     # --- one optimizer with the base ---------------------------------------------------------------------------
@@ -161,8 +196,8 @@ class OptimizerWrapper(Optimizer):
             self._checked_entries({**self._entries, **param_group})  # before anything is added
         self.base.add_param_group(param_group)
         group = self.param_groups[-1]
-        self._given.append({key: group[key] for key in self._entries if key in group})
-        group.update(self._checked_entries({**self._entries, **group}))
+        wish = {key: group[key] for key in self._entries if key in group}
+        group.update(with_given(wish) | self._checked_entries({**self._entries, **wish}))
 
     def _checked_entries(self, group: Group) -> Group:
         """Return this optimizer's entries of a group, as plain numbers; raise if one is not allowed."""
@@ -190,7 +225,7 @@ class OptimizerWrapper(Optimizer):
 
     def _method(self) -> str:
         """Return the name of the method, as ``repr`` shows it and a checkpoint keeps it."""
-        details = ", ".join(f"{name}={_brief(value)}" for name, value in self._details().items())
+        details = ", ".join(f"{name}={brief(value)}" for name, value in self._details().items())
         return f"{type(self).__name__}({details})"
 
     def __repr__(self) -> str:
@@ -219,7 +254,7 @@ class OptimizerWrapper(Optimizer):
         state, groups = state_dict["state"], state_dict["param_groups"]
         for wrapper in wrappers_of(self.base):
             state = split(state, wrapper._buffers.prefix)[1]
-            groups = [{key: value for key, value in group.items() if key not in wrapper._entries} for group in groups]
+            groups = [without(group, wrapper._entries) for group in groups]
         return {**state_dict, "state": state, "param_groups": groups}
 
     @without_grad
@@ -242,7 +277,8 @@ class OptimizerWrapper(Optimizer):
     def _load(self, state_dict: dict[str, Any]) -> None:
         groups = state_dict["param_groups"]
         self._require_same_method(groups)
-        loaded = [{key: group[key] for key in self._entries if key in group} for group in groups]
+        ours = own_keys(self._entries)
+        loaded = [{key: value for key, value in group.items() if key in ours} for group in groups]
         checked = [self._checked_entries({**self._entries, **entries}) for entries in loaded]
         # Tensors that were loaded or copied in inference mode could not be written to later.
         state = tree_map_only(Tensor, lambda t: t.clone() if t.is_inference() else t, state_dict["state"])
@@ -256,12 +292,12 @@ class OptimizerWrapper(Optimizer):
                         f"load; {tuple(params[index].shape)} is needed"
                     )
         current = [
-            {key: group.get(key, default) for key, default in self._entries.items()} for group in self.param_groups
+            self._entries | {key: value for key, value in group.items() if key in ours} for group in self.param_groups
         ]
-        bare = [{key: value for key, value in group.items() if key not in self._entries} for group in groups]
+        bare = [without(group, self._entries) for group in groups]
         self.base.load_state_dict({**state_dict, "state": rest, "param_groups": bare})
         for group, before, entries, values in zip(self.param_groups, current, loaded, checked, strict=True):
-            group.update(before | {key: values[key] for key in entries})
+            group.update(before | {key: values.get(key, value) for key, value in entries.items()})
         self._set(self._keys["method"], self._method())
         self._buffers.put(
             {
@@ -275,7 +311,7 @@ class OptimizerWrapper(Optimizer):
         """Raise if a state was saved by another method, or by this one with other options."""
         mine = {o._keys["method"]: o._method() for o in chain(self) if isinstance(o, OptimizerWrapper)}
         for key, saved in groups[0].items() if groups else ():
-            if is_method(key) and isinstance(saved, str) and mine.get(key) != saved:
+            if is_method(key, saved) and mine.get(key) != saved:
                 raise ValueError(
                     f"the state was saved by {saved}; this is {self._method()}. Make the optimizer like the one that "
                     "saved it, or give this one the other's base_state_dict()"
@@ -290,7 +326,7 @@ class OptimizerWrapper(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.base.__dict__["_wrapped_by"] = self
+        self.base.__dict__.setdefault("_wrapped_by", self)  # a shallow copy leaves the base to the original
 
     # --- one step ----------------------------------------------------------------------------------------------
 
@@ -344,6 +380,7 @@ class OptimizerWrapper(Optimizer):
                 "gradients would not be unscaled; call optimizer.step(closure, grad_scaler=scaler) and scaler.update()"
             )
         self._require_base()
+        self._give_back()
         self._require_entries()
         evaluator = self._evaluator(grad_scaler)
         evaluator.require_update()
@@ -355,10 +392,11 @@ class OptimizerWrapper(Optimizer):
         step, rollback = self._begin(evaluator)
         self.last_step_skipped = False
         try:
-            self.update(step, closures)
+            self._take(step, closures)
             evaluator.finish()
             return evaluator.loss
         except BaseException as error:
+            uninterrupted(self._give_back)  # Ctrl-C can keep a `finally` from its work
             uninterrupted(rollback.restore)
             if error is not evaluator.overflow or not self._skips(evaluator):
                 evaluator.forget_unscaled()
@@ -368,6 +406,9 @@ class OptimizerWrapper(Optimizer):
             if evaluator.scaler is None:
                 self._set("skipped_steps", self.skipped_steps + 1)
             return evaluator.loss
+
+    def _take(self, step: Step, closures: Sequence[Closure]) -> None:
+        self.update(step, closures)
 
     def update(self, step: Step, closures: Sequence[Closure]) -> None:
         """Do what the method does in one step. Each method fills this in.
@@ -383,7 +424,7 @@ class OptimizerWrapper(Optimizer):
         """Do what must be done before a step reads the weights."""
 
     def _begin(self, evaluator: GradientEvaluator) -> tuple[Step, Rollback]:
-        groups = [(group, [p for p in group["params"] if _moves(p)]) for group in self.param_groups]
+        groups = [(group, [p for p in group["params"] if takes_part(p)]) for group in self.param_groups]
         params = evaluator.params
         start = self._buffers.scratch("start", params)
         copy_(start, params)
@@ -421,15 +462,21 @@ class OptimizerWrapper(Optimizer):
         )
 
     def _moving(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"] if _moves(p)]
+        return [p for group in self.param_groups for p in group["params"] if takes_part(p)]
 
     def _base_step(self, closure: Closure | None = None) -> None:
         """Let the base step, without seeing this optimizer's tensors in its state."""
-        taken = self._buffers.take()
         try:
+            self._buffers.take(self._taken)
             self.base.step(closure) if closure is not None else self.base.step()
         finally:
-            uninterrupted(partial(self._buffers.put, taken))
+            uninterrupted(self._give_back)
+
+    def _give_back(self) -> None:
+        """Let the base's state have this optimizer's tensors again."""
+        if self._taken:
+            self._buffers.put(self._taken)
+            self._taken = {}
 
     def _state_moves_first(self) -> bool:
         """Return whether any state changes before all gradients of a step are known, so that a skip must undo it."""
@@ -450,10 +497,16 @@ class OptimizerWrapper(Optimizer):
 
     def _require_base(self) -> None:
         """Raise if the base was wrapped again: two wrappers would read each other's numbers."""
-        if self.base.__dict__.get("_wrapped_by") is not self:
+        outer = self.base.__dict__.get("_wrapped_by")
+        if outer is None:
             raise RuntimeError(
-                f"the base of this {type(self).__name__} was wrapped again since, by "
-                f"{type(self.base.__dict__.get('_wrapped_by')).__name__}; use that one, or give each a base of its own"
+                f"the base of this {type(self).__name__} is another one than it was built around; build it anew: "
+                f"{type(self).__name__}(base, ...)"
+            )
+        if outer is not self:
+            raise RuntimeError(
+                f"the base of this {type(self).__name__} was wrapped again since, by {type(outer).__name__}; use that "
+                "one, or give each a base of its own"
             )
 
     def _require_memory(self, params: list[Tensor]) -> None:
@@ -509,13 +562,21 @@ def steps_by_closure(base: Optimizer) -> bool:
     return closure is not None and closure.default is inspect.Parameter.empty
 
 
-def _moves(p: Tensor) -> bool:
+def takes_part(p: Tensor) -> bool:
+    """Return whether a step may move a parameter."""
     return (p.requires_grad or p.grad is not None) and type(p) is not UninitializedParameter
 
 
-def _brief(value: object) -> str:
-    """Return how a method's name shows one of its options. A default ``repr`` has an address, which changes."""
-    return type(value).__name__ if type(value).__repr__ is object.__repr__ else repr(value)
+def brief(value: object) -> str:
+    """Return how a method's name shows one of its options. An address in it would change from process to process."""
+    if isinstance(value, partial):
+        given = [*map(brief, value.args), *(f"{name}={brief(one)}" for name, one in value.keywords.items())]
+        return f"partial({', '.join([brief(value.func), *given])})"
+    if callable(value) and isinstance(name := getattr(value, "__qualname__", None), str):
+        return name
+    if type(value).__repr__ is object.__repr__:
+        return type(value).__name__
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def _indexed(state_dict: dict[str, Any], groups: list[Group]) -> list[tuple[Any, Tensor]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -12,13 +13,20 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from typing_extensions import Unpack
 
-from lookbehind._checks import choice, count, nonnegative, shown
+from lookbehind._checks import choice, count, nonnegative, number, shown
 from lookbehind._distributed import full_tensor, is_dtensor
 from lookbehind._tensors import add_unit_, as_real, wide
 from lookbehind.optim._evaluation import Closure
 from lookbehind.optim._step import Group, Step
-from lookbehind.optim._wrapper import OptimizerWrapper, WrapperOptions, steps_by_closure
+from lookbehind.optim._wrapper import OptimizerWrapper, WrapperOptions, brief, steps_by_closure
 from lookbehind.optim.perturbation import Perturbation, PerturbationName, RuleState, perturbation_of
+from lookbehind.optim.schedule import FollowsRate, LargeGradient, Schedule
+
+# Why methods refuse sync_ascent=False.
+CLEAN_GRADIENT = "the gradient of its ascent descends too, so the ranks must average it"
+STATEFUL = "the average in its ascent would differ between ranks"
+
+Directions = Sequence[Tensor | None]
 
 
 class InnerStep(NamedTuple):
@@ -39,6 +47,7 @@ class Ascent:
         k: how often it is applied in a step.
         rho_key: the key of ρ in the parameter groups.
         sync: whether all ranks climb by the averaged gradient. Without, each climbs by its own.
+        radius: how ρ follows the learning rate, or None.
 
     """
 
@@ -46,6 +55,7 @@ class Ascent:
     k: int
     rho_key: str
     sync: bool = True
+    radius: FollowsRate | None = None
 
     @property
     def needs_gradient(self) -> bool:
@@ -73,7 +83,9 @@ class Ascent:
             )
 
     def climb(self, step: Step, inner: InnerStep, *, sync: bool = True) -> None:
-        """Leave φ'ᵢ in the model and ∇L(φ'ᵢ) in ``.grad``.
+        """Leave ∇L(φ'ᵢ) in ``.grad``, and the next inner step's φ'ᵢ or φ'ᵢ₊₁ in the model.
+
+        A gradient that serves the next ascent too climbs at once: a base optimizer or a hook may write to it.
 
         Args:
             step: the step in progress.
@@ -83,27 +95,63 @@ class Ascent:
         """
         if inner.needs_gradient:
             step.gradient(inner.closure, sync=self.sync)  # line 6: ∇L(φ'ᵢ₋₁)
-        self.ascend(step)  # line 7
+        if inner.needs_gradient or not self.needs_gradient:
+            self.ascend(step)  # line 7: φ'ᵢ
         step.gradient(inner.closure, sync=self.sync or (sync and not inner.gradient_climbs_too))  # line 8: ∇L(φ'ᵢ)
+        if inner.gradient_climbs_too:
+            self.ascend(step)  # lines 6 and 7 of the next inner step: φ'ᵢ₊₁
 
-    def ascend(self, step: Step) -> None:
-        """φ' ← φ' + ε with ε = ρ d / ℓ, for all parameters that have a gradient."""
+    def both_gradients(self, step: Step, closure: Closure) -> list[Tensor | None]:
+        """Leave ∇L(φ + ε) in ``.grad`` and φ in the model; return ∇L(φ), None for a parameter without."""
+        step.gradient(closure)
+        plain = step.keep_gradients("plain")
+        self.ascend(step)
+        step.gradient(closure)
+        step.restore()
+        return plain
+
+    def ascend(self, step: Step, along: Directions | None = None, *, opposite: bool = False) -> None:
+        """φ' ← φ' + ε with ε = ρ d / ℓ.
+
+        Args:
+            step: the step in progress.
+            along: what the rule takes for the gradient: a tensor for each parameter, or None where it does not move.
+                Default: the gradient.
+            opposite: climb by −ε.
+
+        """
         every = not self.needs_gradient
+        if along is None:
+            along = step.gradients()
         # A shard without gradient counts as zero: all ranks must add up the same numbers.
-        parts = [(g, [p for p in params if p.grad is not None or every or is_dtensor(p)]) for g, params in step.groups]
-        seen = [p for _, part in parts for p in part]
+        seen = [j for j, p in enumerate(step.params) if every or along[j] is not None or is_dtensor(p)]
         if not seen:
             return
-        weights = as_real(seen)
-        gradients = [] if every else as_real([g for group, part in parts for g in _gradients(group, part)])
-        state = RuleState(lambda name: as_real(self._state(step, name, seen)))
+        params = [step.params[j] for j in seen]
+        weights = as_real(params)
+        gradients = (
+            []
+            if every
+            else as_real(
+                torch.zeros_like(p) if (d := along[j]) is None else d for j, p in zip(seen, params, strict=True)
+            )
+        )
+        state = RuleState(lambda name: as_real(self._state(step, name, params)))
         direction, length = _checked(self.perturbation(weights, gradients, state), weights, self.perturbation)
+        place = {j: i for i, j in enumerate(seen) if every or along[j] is not None}
         start = 0
-        for group, part in parts:
-            mine = [j for j, p in enumerate(part, start) if p.grad is not None or every]
-            lengths = length if isinstance(length, Tensor) else [length[j] for j in mine]
-            add_unit_([weights[j] for j in mine], [direction[j] for j in mine], lengths, group[self.rho_key])
+        for group, part in step.groups:
+            mine = [place[j] for j in range(start, start + len(part)) if j in place]
+            lengths = [length[i] for i in mine] if isinstance(length, list) else length
+            rho = self._rho(step, group)
+            add_unit_([weights[i] for i in mine], [direction[i] for i in mine], lengths, -rho if opposite else rho)
             start += len(part)
+
+    def _rho(self, step: Step, group: Group) -> float:
+        rho: float = group[self.rho_key]
+        if self.radius is not None:
+            rho = self.radius(rho, float(group["lr"]))
+        return rho * step.radius_factor
 
     def _state(self, step: Step, name: str, params: list[Tensor]) -> list[Tensor]:
         if not self.sync:
@@ -131,12 +179,17 @@ class AscentOptions(WrapperOptions, total=False):
         sync_ascent: whether ranks of ``DistributedDataParallel`` climb by the averaged gradient (the default). With
             False each climbs by the gradient of its own part of the minibatch (m-sharpness with m the part's size), and
             fewer bytes are sent. False needs ``model`` to be the ``DistributedDataParallel`` module.
+        when: which steps climb: ``Every``, ``Window``, ``Sometimes``, ``LargeGradient`` or an object like these. The
+            others are the base optimizer's own, with its momentum kept. Default: all climb.
+        radius: ``FollowsRate``, by which the radius follows the learning rate. Default: it does not.
 
     """
 
     model: torch.nn.Module | None
     same_dropout: bool
     sync_ascent: bool
+    when: Schedule | None
+    radius: FollowsRate | None
 
 
 class AscentWrapper(OptimizerWrapper):
@@ -152,6 +205,9 @@ class AscentWrapper(OptimizerWrapper):
     """
 
     takes = frozenset(AscentOptions.__annotations__)
+    refuses: Mapping[str, str] = MappingProxyType({})  # options that have no meaning with the method, and why
+    counts_steps = False  # whether the method itself depends on the number of the step
+    keeps: Sequence[str] = ()  # its tensors that checkpoints hold; until the first step they are as good as missing
 
     def __init__(
         self,
@@ -166,11 +222,21 @@ class AscentWrapper(OptimizerWrapper):
                 f"base is {type(base).__name__}, whose own step needs a closure; {type(self).__name__} needs a base "
                 "that steps from a gradient, such as SGD or AdamW"
             )
-        super().__init__(base, entries, **options)
+        self.when, radius = options.get("when"), options.get("radius")
+        counters: dict[str, float] = {"steps": 0} if self.counts_steps or self.when is not None else {}
+        counters |= self.when.numbers if _is_schedule(self.when) else {}
+        super().__init__(base, {**entries, **counters}, **options)
         sync = choice("sync_ascent", options.get("sync_ascent", True), (True, False))
+        for option, given in {"when": self.when, "radius": radius, "sync_ascent": None if sync else False}.items():
+            if given is not None and option in self.refuses:
+                raise ValueError(f"{type(self).__name__} takes no {option}: {self.refuses[option]}")
         if not sync:
             _require_ddp(self.model)
-        self.ascent = Ascent(perturbation_of(perturbation), count("k", k), self.group_key("rho"), sync)
+        if radius is not None and not isinstance(radius, FollowsRate):
+            raise TypeError(f"radius is {shown(radius)}; FollowsRate(lr_max=...) or None is needed")
+        if isinstance(self.when, LargeGradient) and (why := self._undecided(sync)):
+            raise ValueError(f"when is LargeGradient, which has no meaning with this {type(self).__name__}: {why}")
+        self.ascent = Ascent(perturbation_of(perturbation), count("k", k), self.group_key("rho"), sync, radius)
         self._wrap()
 
     @property
@@ -186,17 +252,88 @@ class AscentWrapper(OptimizerWrapper):
     def _state_moves_first(self) -> bool:
         return super()._state_moves_first() or self.ascent.keeps_state
 
+    def _take(self, step: Step, closures: Sequence[Closure]) -> None:
+        counter = self._keys.get("steps")
+        t = step.number = self._entry(counter, 0) if counter else 0
+        for name in self.keeps if counter and t == 0 else ():
+            self._buffers.drop(name, step.params)  # they were made for a checkpoint
+        numbers: dict[str, float] = {}
+        if self.when is not None:
+            numbers = {name: self._entry(self._keys[name], first) for name, first in self.when.numbers.items()}
+            step.radius_factor = self.when(t, lambda: _first_norm(step, closures[0]), numbers)
+        if self.when is None or step.radius_factor:
+            self.update(step, closures)
+        else:
+            self.plain(step, closures)
+        for name, value in numbers.items():
+            self._set(self._keys[name], value)
+        if counter:
+            self._set(counter, t + 1)
+
+    def _undecided(self, sync: bool) -> str | None:
+        """Return why the first gradient of a step cannot decide whether it climbs, or None."""
+        if not self.returns_clean_loss:
+            return "the first gradient of a step is at perturbed weights"
+        return self.refuses.get("LargeGradient") if sync else "each rank would decide by itself"
+
+    def _several(self, closure: Any, number: int | None) -> Sequence[Closure]:
+        """Return the closures of a step that takes one for each of several minibatches; a number of None is any."""
+        given = closure if isinstance(closure, (list, tuple)) else [closure]
+        closures = [c for one in given for c in super(AscentWrapper, self)._closures(one)]
+        if not closures or number not in (len(closures), None):
+            raise ValueError(
+                f"step got {len(closures)} closures; {number or 'at least 1'} are needed, one for each minibatch"
+            )
+        return closures
+
+    def _probe(self) -> None:
+        super()._probe()
+        for name in self.keeps:
+            self._buffers.saved(name, [p for group in self.param_groups for p in group["params"] if p.requires_grad])
+
+    def plain(self, step: Step, closures: Sequence[Closure]) -> None:
+        """Do a step that does not climb: the base optimizer's own.
+
+        A method that remembers gradients, or takes several closures, fills this in.
+        """
+        if len(closures) > 1:
+            raise ValueError(f"{type(self).__name__} with when= takes one closure a step; step got {len(closures)}")
+        step.gradient(closures[0])
+        step.descend()
+
     def _check(self, name: str, value: Any) -> Any:
+        if name == "steps":
+            return count("steps", value, least=0)
         return nonnegative("rho", value) if name == "rho" else super()._check(name, value)
+
+    def _method(self) -> str:
+        chosen = {"when": self.when, "radius": self.ascent.radius}
+        more = "".join(f", {name}={brief(value)}" for name, value in chosen.items() if value is not None)
+        return super()._method()[:-1] + more + ")"
 
     def _details(self) -> dict[str, object]:
         return {"perturbation": self.perturbation}
 
 
-def _gradients(group: Group, params: list[Tensor]) -> list[Tensor]:
-    """Return the gradients of what is minimised."""
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
-    return [-g for g in gradients] if group.get("maximize") else gradients
+def share(name: str, value: object) -> float:
+    """Return a number in [0, 1]."""
+    if not 0.0 <= number(name, value) <= 1.0:
+        raise ValueError(f"{name} is {shown(value)}; a number between 0 and 1 is needed")
+    return number(name, value)
+
+
+def _is_schedule(when: object) -> TypeGuard[Schedule]:
+    if when is not None and (isinstance(when, type) or not callable(when) or not hasattr(when, "numbers")):
+        raise TypeError(
+            f"when is {shown(when)}; Every(n), Window(...), Sometimes(p), LargeGradient() or None is needed"
+        )
+    return when is not None
+
+
+def _first_norm(step: Step, closure: Closure) -> float:
+    """Return ‖∇L(φ)‖₂, and leave the gradient for the step."""
+    step.ahead(closure)
+    return step.norm(step.gradients()).item()
 
 
 def _require_ddp(model: Any) -> None:

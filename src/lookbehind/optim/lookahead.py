@@ -18,7 +18,7 @@ from lookbehind._tensors import copy_, keep_unchanged_, lerp_
 from lookbehind.optim._evaluation import Closure
 from lookbehind.optim._rollback import uninterrupted, without_grad
 from lookbehind.optim._step import Step
-from lookbehind.optim._wrapper import OptimizerWrapper, WrapperOptions, steps_by_closure
+from lookbehind.optim._wrapper import OptimizerWrapper, WrapperOptions, steps_by_closure, takes_part
 
 
 class Lookahead(OptimizerWrapper):
@@ -62,6 +62,7 @@ class Lookahead(OptimizerWrapper):
         super().__init__(base, {"alpha": alpha, "cycle_step": 0, "slow_shown": False}, **options)
         self.needs_closure = steps_by_closure(base)
         self.base_steps_last = not self.needs_closure
+        self.returns_clean_loss = getattr(base, "returns_clean_loss", True)
         self._wrap()
 
     @property
@@ -94,6 +95,8 @@ class Lookahead(OptimizerWrapper):
         slow = self._slow(step.params)
         if self.cycle_step == 0:
             copy_(slow, step.start)  # φ_{t,0} ← φ_{t-1}
+        frozen = [j for j, p in enumerate(step.params) if not takes_part(p)]  # their gradients were stale
+        copy_([slow[j] for j in frozen], [step.params[j] for j in frozen])
         cycle_step = (self.cycle_step + 1) % self.k
         if cycle_step == 0:
             for group, params, part in step.by_group(slow):  # seen from φ_{t,k}
@@ -140,11 +143,13 @@ class Lookahead(OptimizerWrapper):
 
     def _show(self) -> None:
         """Let the model hold the slow weights; keep the fast ones."""
-        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
         if self.cycle_step == 0:
             return
+        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
         self._follow(params)
-        copy_(self._buffers.saved("fast", params), params)
+        fast = self._buffers.saved("fast", params)
+        copy_(fast, params)
+        self._last = dict(zip(params, fast, strict=True))
         self._set(self._keys["slow_shown"], True)
         copy_(params, self._slow(params))
         clear_weight_caches()

@@ -125,11 +125,7 @@ class Lookbehind(AscentWrapper):
         return list(alphas.unbind())
 
     def _closures(self, closure: Any) -> Sequence[Closure]:
-        if not isinstance(closure, (list, tuple)):
-            return super()._closures(closure)
-        if len(closure) != self.k:
-            raise ValueError(f"step got {len(closure)} closures; k = {self.k} are needed, one for each inner step")
-        return [c for one in closure for c in super(Lookbehind, self)._closures(one)]
+        return self._several(closure, self.k) if isinstance(closure, (list, tuple)) else super()._closures(closure)
 
     def _check(self, name: str, value: Any) -> Any:
         return fraction("alpha", value) if name == "alpha" else super()._check(name, value)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import Unpack
 
 from lookbehind._checks import choice
-from lookbehind._tensors import add_, copy_, divide_
 from lookbehind.optim._evaluation import Closure
+from lookbehind.optim._mean import MeanGradient
 from lookbehind.optim._step import Step
 from lookbehind.optim.ascent import AscentOptions, AscentWrapper
 from lookbehind.optim.perturbation import Perturbation, PerturbationName
@@ -65,41 +64,15 @@ class MultistepSAM(AscentWrapper):
 
     def update(self, step: Step, closures: Sequence[Closure]) -> None:
         """φ ← φ − η g."""
-        mean = _Mean(step.scratch("total")) if self.gradient == "mean" and self.k > 1 else None
+        mean = MeanGradient(step.scratch("total"), self.k) if self.gradient == "mean" and self.k > 1 else None
         for inner in self.ascent.inner_steps(closures):
             self.ascent.climb(step, inner, sync=mean is None)  # ∇L(φ'ᵢ)
             if mean is not None and inner.number < self.k:
                 mean.add(step.params)
         if mean is not None:
-            mean.put(step.params, self.k)
+            mean.put(step.params)
         step.restore()
         step.descend()
 
     def _details(self) -> dict[str, object]:
         return {"k": self.k, "gradient": self.gradient, "perturbation": self.perturbation}
-
-
-class _Mean:
-    """The mean of the gradients along the climb. A parameter without gradient in a pass adds nothing to the sum."""
-
-    def __init__(self, total: list[Tensor]) -> None:
-        self.total = total
-        self.begun = [False] * len(total)
-
-    def add(self, params: list[Tensor]) -> None:
-        held = [(j, p.grad) for j, p in enumerate(params) if p.grad is not None]
-        for put, begun in ((add_, True), (copy_, False)):
-            part = [(self.total[j], grad) for j, grad in held if self.begun[j] is begun]
-            put([total for total, _ in part], [grad for _, grad in part])
-        for j, _ in held:
-            self.begun[j] = True
-
-    def put(self, params: list[Tensor], k: int) -> None:
-        """Leave in ``.grad``, where the last gradient is, the mean of all."""
-        begun = [(p, total) for p, total, begun in zip(params, self.total, self.begun, strict=True) if begun]
-        held = [(p.grad, total) for p, total in begun if p.grad is not None]
-        add_([grad for grad, _ in held], [total for _, total in held])
-        for p, total in begun:
-            if p.grad is None:
-                p.grad = total.clone()
-        divide_([p.grad for p in params if p.grad is not None], k)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -79,6 +79,13 @@ class Euclidean:
     A zero gradient gives a zero perturbation. With it goes ρ = 0.05 (CIFAR-10, ImageNet) or 0.1 (CIFAR-100), in units
     of the parameters.
 
+    Args:
+        limit: if given, the radius shrinks where ‖g‖₂ is larger: ε = ρ min(1, limit / ‖g‖₂) g / ‖g‖₂. That is LE-SAM's
+            radius min(σ / ‖g‖₂, ρ_max), with ρ = ρ_max and limit = σ / ρ_max. Default: none.
+
+    Raises:
+        ValueError: if ``limit`` is not finite and greater than 0.
+
     Example:
         >>> import torch
         >>> direction, length = Euclidean()([torch.zeros(2)], [torch.tensor([3.0, 4.0])], {})
@@ -89,12 +96,20 @@ class Euclidean:
 
     keeps_state = False
 
+    def __init__(self, limit: float | None = None) -> None:
+        if limit is not None and nonnegative("limit", limit) == 0.0:
+            raise ValueError(f"limit is {limit}; a finite number greater than 0, or None, is needed")
+        self.limit = limit
+
     def __call__(self, weights: list[Tensor], gradients: list[Tensor], state: State) -> tuple[list[Tensor], Tensor]:
         """Return g and ‖g‖₂."""
-        return gradients, norm(gradients)
+        length = norm(gradients)
+        if self.limit is not None:
+            length = torch.maximum(length, length * (length / self.limit))
+        return gradients, length
 
     def __repr__(self) -> str:
-        return "Euclidean()"
+        return "Euclidean()" if self.limit is None else f"Euclidean(limit={self.limit})"
 
 
 class Adaptive:
@@ -114,6 +129,7 @@ class Adaptive:
             scale all tensors.
 
     Raises:
+        TypeError: if ``named_parameters`` has no names.
         ValueError: if ``eta`` is negative or not finite, or if no name contains "weight".
 
     Example:
@@ -128,7 +144,7 @@ class Adaptive:
         self.eta = nonnegative("eta", eta)
         self.scaled: set[Tensor] | None = None
         if named_parameters is not None:
-            self.scaled = {parameter for name, parameter in named_parameters if "weight" in name}
+            self.scaled = {parameter for name, parameter in _pairs(named_parameters) if "weight" in name}
             if not self.scaled:
                 raise ValueError(
                     "named_parameters has no name that contains 'weight'; leave it out to scale all tensors"
@@ -138,7 +154,7 @@ class Adaptive:
 
     def __call__(self, weights: list[Tensor], gradients: list[Tensor], state: State) -> tuple[list[Tensor], Tensor]:
         """Return T² g and ‖T g‖₂."""
-        t = self.scale(weights)
+        t = [x.float() if x.dtype is torch.float16 else x for x in self.scale(weights)]  # T² g would leave its range
         t_g = list(torch._foreach_mul(t, local_tensors(gradients)))
         length = norm(t_g, like=gradients)
         torch._foreach_mul_(t_g, t)
@@ -151,9 +167,8 @@ class Adaptive:
         torch._foreach_add_(t, self.eta)
         if self.scaled is not None:
             # A complex parameter arrives as a real view of itself.
-            others = [
-                t_w for w, t_w in zip(weights, t, strict=True) if (w._base if w._is_view() else w) not in self.scaled
-            ]
+            named = (w in self.scaled or (w._is_view() and w._base in self.scaled) for w in weights)
+            others = [t_w for t_w, scaled in zip(t, named, strict=True) if not scaled]
             if len(others) == len(t):
                 raise ValueError(
                     "named_parameters names none of the parameters that have a gradient, so nothing would be scaled; "
@@ -165,6 +180,17 @@ class Adaptive:
 
     def __repr__(self) -> str:
         return f"Adaptive(eta={self.eta}, {'all tensors' if self.scaled is None else 'weights only'})"
+
+
+def _pairs(named_parameters: Any) -> list[tuple[str, Tensor]]:
+    pairs = named_parameters.items() if isinstance(named_parameters, Mapping) else named_parameters
+    pairs = list(pairs) if isinstance(pairs, Iterable) else [pairs]
+    for pair in pairs:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise TypeError(
+                f"named_parameters has {shown(pair)} in it; pass model.named_parameters(), names with tensors"
+            )
+    return pairs
 
 
 PerturbationName = Literal["sam", "asam"]

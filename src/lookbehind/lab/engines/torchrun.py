@@ -120,6 +120,9 @@ def together(store: Store, device: str = "cpu") -> Iterator[Together]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:
         yield Together(store)
+        # Gloo's thread may hold a tensor for a moment after it has sent it, and a Python that ends meanwhile aborts.
+        # A barrier waits for the works before it, and holds no tensor itself.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 

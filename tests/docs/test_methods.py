@@ -1,0 +1,80 @@
+"""The pages of the family are what the script writes, and each cell of the table of combinations is tried."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from lookbehind import METHODS
+from lookbehind.methods import Record
+from tests.docs.pages import DOCS
+
+
+def _script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_methods", DOCS / "methods.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SCRIPT = _script()
+
+
+def test_the_pages_are_up_to_date() -> None:
+    for file, text in SCRIPT.pages().items():
+        assert file.read_text(encoding="utf-8") == text, f"{file}: run python docs/methods.py"
+
+
+def test_each_method_has_a_page() -> None:
+    for name in METHODS:
+        assert (DOCS / "algorithms" / SCRIPT.page_of(name)).exists()
+
+
+@pytest.mark.parametrize("record", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("title", [title for title in SCRIPT.COMBINATIONS if "sync" not in title])
+def test_each_combination(record: Record, title: str) -> None:
+    """✓ takes steps. The others are refused by the sentence of the table; ranks have tests of their own."""
+    options: dict[str, Any] = SCRIPT.COMBINATIONS[title]()
+    said = SCRIPT.cell(record, options)
+    if said == SCRIPT.LOOKAHEAD or said == "it is one":
+        with pytest.raises(TypeError):
+            record.build(
+                SCRIPT.base(), **options, **({"perturbation": "sam"} if said == "it is one" else {}), when=None
+            )
+        return
+    if said.startswith("no: "):
+        with pytest.raises(ValueError) as refused:
+            record.build(SCRIPT.base(), **options)
+        assert str(refused.value).endswith(said[4:])
+        return
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimizer = record.build(torch.optim.SGD([weight], lr=0.1, momentum=0.9), **options)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = (weight**2).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        optimizer.step(closure if record.closures == 1 else [closure] * record.closures)
+    assert weight.isfinite().all()
+    assert weight.norm() < 5**0.5
+
+
+@pytest.mark.parametrize("record", METHODS.values(), ids=METHODS)
+def test_records_tell_the_defaults(record: Record) -> None:
+    """The options of the constructor and their defaults are those of the record."""
+    import inspect
+
+    parameters = inspect.signature(record.kind.__init__).parameters
+    for name, option in record.options.items():
+        assert parameters[name].default == option.default, name
+    own = set(parameters) - {"self", "base", "options", "perturbation", "named_parameters"}
+    assert own == set(record.options)
