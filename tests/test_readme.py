@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -37,19 +35,6 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert re.search(
         r"^pip install .*pytest -n auto --dist loadfile$", (ROOT / "README.md").read_text(), flags=re.MULTILINE
     )
-
-
-def test_a_table_of_one_s_own_is_one_script(tmp_path: Path) -> None:
-    """It starts worker processes, which import it: so it is run as a file."""
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "reproducing.md").read_text(), flags=re.DOTALL)[0]
-    (tmp_path / "mine.py").write_text(code)
-    done = subprocess.run(
-        [sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=True
-    )
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2
-    assert re.fullmatch(r"\d+\.\d\d ± \d+\.\d\d ", lines[0])
-    assert re.fullmatch(r"\d+\.\d\d ± \d+\.\d\d ρ=0\.(05|2)", lines[1])
 
 
 def test_what_works_with_what_has_no_empty_cell_and_names_tests_that_are_there() -> None:

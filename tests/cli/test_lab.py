@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,33 +66,99 @@ def test_what_is_done_is_not_done_again(done: Path, capsys) -> None:
 
 def test_report_shows_the_store_s_numbers(done: Path, tmp_path: Path) -> None:
     assert main(["report", "table5", "--scale", "smoke", "--store", str(done), "--output", str(tmp_path)]) == 0
-    page = (tmp_path / "table5.html").read_text()
-    assert (tmp_path / "index.html").exists()
+    page = (tmp_path / "smoke" / "table5.html").read_text()
+    assert (tmp_path / "smoke" / "index.html").exists()
     values = [value for row in read(ITEMS["table5"].at("smoke").parts[0], Store(done)).values for value in row if value]
     assert len(values) >= 2
     assert all(value.text() in page for value in values)
 
 
-def test_report_says_that_there_is_no_store(tmp_path: Path, capsys) -> None:
-    command = ["report", "table5", "--scale", "smoke", "--output", str(tmp_path / "report"), "--store"]
-    assert main([*command, str(tmp_path / "nowhere")]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "There is no store at" in said
-    assert not (tmp_path / "nowhere").exists()
-    assert main([*command, str(tmp_path)]) == 0
-    assert "There is no store at" not in capsys.readouterr().out
+def test_report_writes_no_page_without_a_number(done: Path, tmp_path: Path, capsys) -> None:
+    def refused(*words: str) -> str:
+        assert main(["report", *words, "--output", str(tmp_path / "report")]) == 2
+        assert not (tmp_path / "report").exists()
+        return capsys.readouterr().err
+
+    nowhere = str(tmp_path / "nowhere")
+    assert f"there is no store at {nowhere}; --store names another" in refused("table5", "--store", nowhere)
+    said = refused("table5", "--store", str(done))
+    assert f"no run of table5 at scale cpu is finished in {done}; --scale smoke has " in said
+    (tmp_path / "empty").mkdir()
+    said = refused("table5", "--scale", "smoke", "--store", str(tmp_path / "empty"))
+    assert "lookbehind run table5 --scale smoke trains them" in said
+
+
+def test_an_index_keeps_the_pages_of_earlier_reports(done: Path, tmp_path: Path) -> None:
+    (tmp_path / "smoke").mkdir()
+    (tmp_path / "smoke" / "mine.html").write_text("<html><title>mine: A &lt; B</title></html>")
+    (tmp_path / "smoke" / "notes.html").write_text("<html><title>Notes</title></html>")
+    assert main(["report", "table5", "--scale", "smoke", "--store", str(done), "--output", str(tmp_path)]) == 0
+    index = (tmp_path / "smoke" / "index.html").read_text()
+    assert '<a href="mine.html">mine</a></th><td class="text">A &lt; B</td>' in index
+    assert "notes.html" not in index
+    assert "A smoke test: these are not results." in index
+
+
+def test_an_archive_is_read_as_a_store(done: Path, tmp_path: Path, capsys) -> None:
+    packed, again = tmp_path / "results.xz", tmp_path / "again.xz"
+    assert main(["archive", str(done), str(packed)]) == 0
+    assert main(["archive", str(done), str(again)]) == 0
+    assert packed.read_bytes() == again.read_bytes()
+    for store, folder in ((done, "a"), (packed, "b")):
+        command = ["report", "table5", "--scale", "smoke", "--store", str(store), "--output", str(tmp_path / folder)]
+        assert main(command) == 0
+    for path in (tmp_path / "a" / "smoke").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / "smoke" / path.name).read_bytes()
+    assert main(["report", "table5", "--scale", "smoke", "--store", str(done), "--output", "/dev/null/x"]) == 2
+    assert "/dev/null/x/smoke cannot be written" in capsys.readouterr().err
+    packed.write_bytes(packed.read_bytes()[:-50])
+    for words, sentence in [
+        (["run", "table5", "--store", str(again)], "runs are trained into a folder, and an archive is only read"),
+        (["report", "table5", "--store", str(packed)], "is damaged, or no archive of results"),
+        (["report", "table5", "--store", str(tmp_path / "x.xz")], "and there is no such file"),
+        (["archive", str(done), str(tmp_path / "results")], "a name that ends in .xz is needed"),
+        (["archive", str(tmp_path / "nowhere"), str(again)], "has no finished run; there is nothing to archive"),
+    ]:
+        assert main(words) == 2
+        assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 150])
+@pytest.mark.parametrize("words", [["list"], ["show", "table1", "table2"]])
+def test_no_number_is_cut(width: int, words: list[str], tmp_path: Path) -> None:
+    """In a real terminal of each width."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "lookbehind", *words], cwd=tmp_path, stdout=slave, stderr=slave, env=environment
+    ) as process:
+        os.close(slave)
+        text = b""
+        with suppress(OSError):  # the end of a terminal
+            while chunk := os.read(master, 1 << 16):
+                text += chunk
+        assert process.wait() == 0
+    os.close(master)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text.decode()).splitlines()
+    assert max(map(len, lines)) <= width
+    assert not any("…" in line for line in lines)
+    left_out = [line for line in lines if line.startswith("Left out at a width of")]
+    assert bool(left_out) is (width == 60 or (width == 80 and words == ["list"]))
+    assert any("235" in line and "10 min" in line for line in lines)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "table99"], "item 'table99' is unknown; there are all, table1"),
+        (["run", "table99"], "item 'table99' is unknown; did you mean table9?"),
+        (["run", "accuracy"], "item 'accuracy' is unknown; allowed are all, table1"),
         (["show"], "no item is named"),
         (["run", "table5", "--processes", "0"], "--processes is 0"),
         (["run", "table5", "--device", "abacus"], "--device is 'abacus'"),
         (["run", "table5", "--scale", "smoke", "--store", "/dev/null/x"], "cannot be used (Not a directory)"),
         (["show", "table5", "--store", "/dev/null/x"], "cannot be used (Not a directory)"),
-        (["report", "table5", "--scale", "smoke", "--output", "/dev/null/x"], "/dev/null/x cannot be written"),
+        (["report", "table5", "--scale", "smoke"], "there is no store at lab"),
         (["run", "table5", "--scale", "paper", "--store", "store"], "CIFAR-10 is missing from"),
     ],
 )

@@ -14,7 +14,6 @@ PAGE = blocks(DOCS / "extending.md")
 CODE = [block.code for block in PAGE if block.language == "python"]
 [CLASS] = [code for code in CODE if "class Mixed(" in code]
 [ROW] = [code for code in CODE if code.startswith("Row(")]
-[EXPERIMENT] = [code for code in CODE if "def parity(" in code]
 
 
 def test_the_example_optimizer_fulfils_the_contract(tmp_path: Path) -> None:
@@ -44,15 +43,3 @@ def test_the_example_optimizer_fulfils_the_contract(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     [passed] = re.findall(r"(\d+) passed", done.stdout)
     assert int(passed) > 200  # as the page says
-
-
-def test_the_example_experiment_is_one_file(tmp_path: Path) -> None:
-    """It starts worker processes, which import it."""
-    (tmp_path / "parity.py").write_text(EXPERIMENT)
-    done = subprocess.run(
-        [sys.executable, "parity.py"], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    numbers = dict(re.findall(r"^(.+): (\d+\.\d+) ± \d+\.\d+$", done.stdout, flags=re.M))
-    assert list(numbers) == ["SGD", "SGD, as many gradients", "SAM, best ρ"]
-    assert all(60 < float(number) <= 100 for number in numbers.values())  # half would be chance

@@ -15,7 +15,7 @@ from lookbehind.lab import Method, Record, Run, Store, Workload, execute
 from lookbehind.lab.estimate import gradients
 from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.kinds import fetch, training
-from lookbehind.lab.metric import UntouchedAccuracy
+from lookbehind.lab.metrics import untouched_accuracy
 from lookbehind.lab.work import work
 from lookbehind.models import vit_tiny
 from tests.lab.runs import numbers
@@ -145,7 +145,7 @@ def test_pretrained_images_and_the_untouched_checkpoint(root: Path, tmp_path: Pa
     torch.save(vit_tiny(channels=1, classes=3).state_dict(), root / "weights" / "three.pt")
     workload = changed(IMAGES, weights="ten")
     result = execute(Run(workload=workload, method=SAM), Store(tmp_path))
-    (untouched,) = UntouchedAccuracy().of(result, {})
+    (untouched,) = untouched_accuracy().of(result, {})
     torch.manual_seed(11)
     model = vit_tiny(channels=1)
     parts = training(Run(workload=IMAGES, method=SAM), "cpu").parts  # type: ignore[attr-defined]
@@ -154,7 +154,7 @@ def test_pretrained_images_and_the_untouched_checkpoint(root: Path, tmp_path: Pa
     with pytest.raises(ValueError, match=r"has head.bias of shape \(3,\)"):
         training(Run(workload=changed(IMAGES, weights="three"), method=SAM), "cpu")
     new = execute(Run(workload=changed(IMAGES, weights="three", new_head=True), method=SAM), Store(tmp_path))
-    assert UntouchedAccuracy().of(new, {}) == ()
+    assert untouched_accuracy().of(new, {}) == ()
 
 
 def test_fetch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, root: Path) -> None:

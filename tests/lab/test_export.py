@@ -46,7 +46,7 @@ def test_latex() -> None:
         "\\midrule\n"
         "Lookbehind-SAM & \\textbf{97.00 $\\pm$ 1.00 (96.27)} \\\\\n"
         "SAM at $\\alpha$$\\cdot$k$\\cdot$$\\eta$ "
-        "& \\underline{96.17 $\\pm$ 1.04 (95.80)} (-0.83 [-2.49, +0.82]) \\\\\n"
+        "& \\underline{96.17 $\\pm$ 1.04 (95.80)} ($-$0.83 [$-$2.49, +0.82]) \\\\\n"
         "\\midrule\n"
         "SGD \\& more & N/A (diverged) \\\\\n"
         "published & \\textbf{50.00 $\\pm$ 1.00} \\\\\n"

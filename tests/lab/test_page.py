@@ -28,7 +28,12 @@ from lookbehind.lab.cell import Candidate, Cell, Derived, Published
 from lookbehind.lab.estimate import TWO_CORES
 from lookbehind.lab.lookup import Results
 from lookbehind.lab.method import Method
-from lookbehind.lab.metric import AccuracyAtBestValidation, BestValidationAccuracy, NoisyAccuracy, Sharpness
+from lookbehind.lab.metrics import (
+    accuracy_at_best_validation,
+    best_validation_accuracy,
+    noisy_accuracy_at,
+    sharpness_at,
+)
 from lookbehind.lab.page import write
 from lookbehind.lab.parts import Declaration, Heatmap, Item, Lines, Part, Point, Row, Scatter, Series, Table
 from lookbehind.lab.report import tasks_possible
@@ -138,7 +143,7 @@ def test_differences_and_their_intervals(page: ElementTree.Element) -> None:
     for label, numbers in (("SAM", SAM), ("SGD", SGD)):
         low, high = stats.ttest_rel(numbers, LOOKBEHIND).confidence_interval(1 - 0.05 / rivals)
         mean = statistics.mean(numbers) - statistics.mean(LOOKBEHIND)
-        assert text(rows(page)[label][3]) == f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+        assert text(rows(page)[label][3]) == f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
     assert "*" not in text(rows(page)["SAM"][3])
 
 
@@ -164,7 +169,7 @@ def test_best_is_bold_and_second_best_underlined(page: ElementTree.Element) -> N
 
 def test_what_is_not_there_is_said(page: ElementTree.Element) -> None:
     found = {label: text(cells[0]) for label, cells in rows(page).items()}
-    assert found["two seeds"] == "90.50 ± 0.71 2 of 3 seeds; 1 of 3 runs missing"
+    assert found["two seeds"] == "90.50 2 of 3 seeds; 1 of 3 runs missing"
     assert found["diverged"] == "N/A (diverged) 1 of 3 runs diverged"
     assert found["failed"] == "missing 1 of 3 runs failed; 2 of 3 runs missing"
     assert found["missing"] == "missing 3 of 3 runs missing"
@@ -200,7 +205,7 @@ def test_small_numbers_keep_their_digits(tmp_path: Path) -> None:
     found, settings_ = known(), SharpnessSettings(radii=(0.1,))
     for i, run in enumerate(sam(0.1).runs):
         found.measurements[run, settings_] = {"values": [0.0011 + 0.0001 * i], "loss": 0.0}
-    lines = Lines("l", "r", "sharpness", (Series("SAM", (0.1,), (Cell((sam(0.1),), Sharpness(settings_, 0.1)),)),))
+    lines = Lines("l", "r", "sharpness", (Series("SAM", (0.1,), (Cell((sam(0.1),), sharpness_at(settings_, 0.1)),)),))
     write([item(lines)], found, tmp_path, "cpu")
     assert text(rows(parsed(tmp_path / "one.html"))["SAM"][0]) == "0.0012 ± 0.0001"
 
@@ -245,7 +250,7 @@ def test_what_selects_is_told_beside_what_is_reported(tmp_path: Path) -> None:
     found, first, second = Known(), sam(0.1, seeds=1), sam(0.2, seeds=1)
     found.results[first.runs[0]] = result([90, 99], validation=[80, 70])
     found.results[second.runs[0]] = result([91, 92], validation=[85, 82])
-    cell = Cell((first, second), AccuracyAtBestValidation(), BestValidationAccuracy())
+    cell = Cell((first, second), accuracy_at_best_validation(), best_validation_accuracy())
     write([item(Table("t", ("c",), (Row("SAM", (cell,)),)))], found, tmp_path, "cpu")
     page = parsed(tmp_path / "one.html")
     shown = behind(page, rows(page)["SAM"][0])
@@ -322,7 +327,7 @@ def test_facts(tmp_path: Path) -> None:
     assert facts["Seeds"] == "0, 1, 2"
     # Eight cells of three runs with one of two settings, and Lookbehind with k = 9 that one follows from.
     assert facts["Runs"] == "27 runs: 16 finished, 1 diverged, 1 failed, 9 missing"
-    assert facts["Missing"].startswith("10 runs; 1 cell waits for the winners of others")
+    assert facts["Missing"].startswith("10 runs; 1 cell depends on unfinished runs")
     assert "digits, convnet: sam, missing: 6" in facts["Missing"]
     assert facts["Failed"] == f"1 run: RuntimeError: {HOSTILE}"
     assert facts["Cost so far"].startswith("17 gradient evaluations; 17 s of training")
@@ -334,7 +339,7 @@ def test_facts(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_without_its_measurement_is_not_done(tmp_path: Path) -> None:
-    cell = Cell((sgd(),), NoisyAccuracy(NoiseSettings(sigmas=(0.1,)), 0.1))
+    cell = Cell((sgd(),), noisy_accuracy_at(NoiseSettings(sigmas=(0.1,)), 0.1))
     write([item(Table("t", ("c",), (Row("SGD", (cell,)),)))], known(), tmp_path, "cpu")
     page = parsed(tmp_path / "one.html")
     assert stated(page)["Runs"] == "3 runs: 3 not measured"
@@ -424,7 +429,7 @@ def test_a_real_store(tmp_path: Path) -> None:
     """The numbers of a page are those of the store's files, read here without the lab."""
     store = Store(tmp_path / "store")
     methods = {"SGD": Method(kind="base"), "SAM": Method(kind="sam", perturbation="sam", rho=0.1)}
-    runs = {label: tuple(Run(workload=TINY, method=each, seed=s) for s in (0, 1)) for label, each in methods.items()}
+    runs = {label: tuple(Run(workload=TINY, method=each, seed=s) for s in (0, 1, 2)) for label, each in methods.items()}
     for each in runs.values():
         for run in each:
             execute(run, store)
@@ -435,9 +440,9 @@ def test_a_real_store(tmp_path: Path) -> None:
         contents = [json.loads((store.folder(run) / "result.json").read_text())["result"] for run in each]
         best = [max(record["test"] for record in content["records"]) for content in contents]
         assert text(rows(page)[label][0]) == f"{statistics.mean(best):.2f} ± {statistics.stdev(best):.2f}"
-    # 60 images in minibatches of 16, 2 epochs: 8 steps of each run, of 1 and 2 gradients.
-    assert stated(page)["Cost so far"].startswith("48 gradient evaluations")
-    assert stated(page)["Planned cost"].startswith("48 gradient evaluations")
+    # 60 images in minibatches of 16, 2 epochs: 8 steps of each run, of 1 and 2 gradients, three seeds.
+    assert stated(page)["Cost so far"].startswith("72 gradient evaluations")
+    assert stated(page)["Planned cost"].startswith("72 gradient evaluations")
     assert "torch 2." in stated(page)["Trained with"]
 
 

@@ -19,19 +19,19 @@ from lookbehind.lab.cell import Candidate, Cell, Derived, Published, Value, eval
 from lookbehind.lab.execution import execute
 from lookbehind.lab.lookup import Remembered
 from lookbehind.lab.method import Method
-from lookbehind.lab.metric import (
-    AccuracyAt,
-    AccuracyAtBestValidation,
-    AlphaAt,
-    BestEpoch,
-    BestTestAccuracy,
-    BestValidationAccuracy,
-    LastTestAccuracy,
-    MeasuredLoss,
-    NoisyAccuracy,
-    Robustness,
-    Sharpness,
-    TrainingLoss,
+from lookbehind.lab.metrics import (
+    accuracy_at,
+    accuracy_at_best_validation,
+    alpha_at,
+    best_epoch,
+    best_test_accuracy,
+    best_validation_accuracy,
+    last_test_accuracy,
+    measured_loss,
+    noisy_accuracy_at,
+    robustness,
+    sharpness_at,
+    training_loss,
 )
 from lookbehind.lab.parts import Row, Table
 from lookbehind.lab.report import differences, on_validation, ranks, read, tasks, tasks_now, tasks_possible
@@ -46,24 +46,24 @@ from tests.lab.known import DIGITS, Known, lookbehind, result, sam, sgd
 @pytest.mark.parametrize(
     ("metric", "expected"),
     [
-        (BestTestAccuracy(), (93.0,)),
-        (LastTestAccuracy(), (91.0,)),
-        (AccuracyAtBestValidation(), (92.0,)),  # validation is best in epochs 1 and 3: the first counts
-        (BestValidationAccuracy(), (88.0,)),
-        (BestEpoch(), (2.0,)),  # 93 in epochs 2 and 3: the first counts
-        (TrainingLoss(), (0.25,)),
-        (AccuracyAt(1), (92.0,)),
-        (AlphaAt(4), (0.6,)),
+        (best_test_accuracy(), (93.0,)),
+        (last_test_accuracy(), (91.0,)),
+        (accuracy_at_best_validation(), (92.0,)),  # validation is best in epochs 1 and 3: the first counts
+        (best_validation_accuracy(), (88.0,)),
+        (best_epoch(), (2.0,)),  # 93 in epochs 2 and 3: the first counts
+        (training_loss(), (0.25,)),
+        (accuracy_at(1), (92.0,)),
+        (alpha_at(4), (0.6,)),
     ],
 )
-def test_metrics(metric: BestTestAccuracy, expected: tuple[float]) -> None:
+def test_metrics(metric: best_test_accuracy, expected: tuple[float]) -> None:
     run = result([92, 93, 93, 91], validation=[88, 80, 88, 87], alpha=[0.9, 0.8, 0.7, 0.6])
     assert metric.of(run, {}) == expected
 
 
 def test_metrics_without_their_numbers() -> None:
     run = result([92, 93])
-    for metric in (AccuracyAtBestValidation(), BestValidationAccuracy(), AlphaAt(1)):
+    for metric in (accuracy_at_best_validation(), best_validation_accuracy(), alpha_at(1)):
         assert metric.of(run, {}) == ()
 
 
@@ -71,10 +71,10 @@ def test_measured_metrics() -> None:
     sharp, noisy = SharpnessSettings(radii=(0.05, 0.5)), NoiseSettings(sigmas=(0.0, 0.4), draws=2)
     measured = {"values": [0.1, 2.0], "loss": 0.3, "accuracies": [[90, 90], [50, 60]], "means": [90, 55]}
     run = result([1.0])
-    assert Sharpness(sharp, 0.5).of(run, measured) == (2.0,)
-    assert MeasuredLoss(sharp).of(run, measured) == (0.3,)
-    assert NoisyAccuracy(noisy, 0.4).of(run, measured) == (50, 60)
-    assert Robustness(noisy).of(run, measured) == (72.5,)
+    assert sharpness_at(sharp, 0.5).of(run, measured) == (2.0,)
+    assert measured_loss(sharp).of(run, measured) == (0.3,)
+    assert noisy_accuracy_at(noisy, 0.4).of(run, measured) == (50, 60)
+    assert robustness(noisy).of(run, measured) == (72.5,)
 
 
 # --- cells -----------------------------------------------------------------------------------------------------
@@ -95,8 +95,8 @@ def test_the_best_mean_wins_and_is_reported() -> None:
 
 def test_population_standard_deviation() -> None:
     known = Known()
-    value = evaluate(Cell((known.put(sam(0.1, seeds=2), 175, 184),), ddof=0), known)
-    assert value.text() == "179.50 ± 4.50"  # the paper's WRN-28-10 with ASAM, Table 5
+    value = evaluate(Cell((known.put(sam(0.1), 175, 184, 184),), ddof=0), known)
+    assert value.text() == "181.00 ± 4.24"  # √(6² + 3² + 3²) / √3
 
 
 def test_of_equal_candidates_the_first_wins() -> None:
@@ -109,7 +109,7 @@ def test_validation_selects_and_test_is_reported() -> None:
     known, first, second = Known(), sam(0.1, seeds=1), sam(0.2, seeds=1)
     known.results[first.runs[0]] = result([90, 99], validation=[80, 70])  # best on test, worse on validation
     known.results[second.runs[0]] = result([91, 92], validation=[85, 82])
-    honest = evaluate(Cell((first, second), AccuracyAtBestValidation(), BestValidationAccuracy()), known)
+    honest = evaluate(Cell((first, second), accuracy_at_best_validation(), best_validation_accuracy()), known)
     habit = evaluate(Cell((first, second)), known)
     assert (honest.winner, honest.mean) == (second, 91)
     assert (habit.winner, habit.mean) == (first, 99)
@@ -121,7 +121,7 @@ def test_lower_sharpness_wins() -> None:
     for candidate, far in ((known.put(first, 1, 1, 1), 3.0), (known.put(second, 1, 1, 1), 2.0)):
         for run in candidate.runs:
             known.measurements[run, settings] = {"values": [far / 10, far], "loss": far * 100}
-    near = Cell((first, second), MeasuredLoss(settings), Sharpness(settings, 5.0))
+    near = Cell((first, second), measured_loss(settings), sharpness_at(settings, 5.0))
     assert evaluate(near, known).winner is second
     assert evaluate(near, known).mean == 200.0
 
@@ -130,25 +130,36 @@ def test_what_selects_has_its_own_direction() -> None:
     known, first, second = Known(), sam(0.1, seeds=1), sam(0.2, seeds=1)
     known.results[first.runs[0]] = result([90, 91, 92])
     known.results[second.runs[0]] = result([95, 94, 93])
-    value = evaluate(Cell((first, second), BestEpoch(), BestTestAccuracy()), known)
+    value = evaluate(Cell((first, second), best_epoch(), best_test_accuracy()), known)
     assert (value.winner, value.mean) == (second, 1)
 
 
 def test_draws_are_pooled_over_seeds() -> None:
-    known, candidate = Known(), sam(0.1, seeds=2)
+    known, candidate = Known(), sam(0.1)
     settings = NoiseSettings(sigmas=(0.4,), draws=2)
-    known.put(candidate, 90, 90)
-    for run, draws in zip(candidate.runs, ([10, 20], [30, 60]), strict=True):
+    known.put(candidate, 90, 90, 90)
+    for run, draws in zip(candidate.runs, ([10, 20], [30, 60], [20, 40]), strict=True):
         known.measurements[run, settings] = {"accuracies": [draws], "means": [sum(draws) / 2]}
-    value = evaluate(Cell((candidate,), NoisyAccuracy(settings, 0.4)), known)
-    assert (value.mean, value.n, value.by_seed) == (30, 4, {0: 15, 1: 45})
-    assert value.std == pytest.approx(statistics.stdev([10, 20, 30, 60]))
+    value = evaluate(Cell((candidate,), noisy_accuracy_at(settings, 0.4)), known)
+    assert (value.mean, value.n, value.by_seed) == (30, 6, {0: 15, 1: 45, 2: 30})
+    assert value.std == pytest.approx(statistics.stdev([10, 20, 30, 60, 20, 40]))
+
+
+def test_two_seeds_are_no_statistics() -> None:
+    known = Known()
+    first, second = known.put(sam(0.1, seeds=2), 90, 92), known.put(sam(0.2, seeds=2), 94, 98)
+    table = Table("", ("digits",), (Row("a", (Cell((first,)),)), Row("b", (Cell((second,)),))), against="a")
+    filled = read(table, known)
+    assert [row[0].text() for row in filled.values] == ["91.00", "96.00"]
+    assert ranks(filled) == ((None,), (None,))
+    [[_], [difference]] = differences(filled)
+    assert str(difference) == "+5.00"
 
 
 def test_missing_seeds_of_a_single_setting() -> None:
     known = Known()
     value = evaluate(Cell((known.put(sam(0.1), 90, 92),)), known)
-    assert value.text() == "91.00 ± 1.41"
+    assert value.text() == "91.00"
     assert value.remark == "2 of 3 seeds; 1 of 3 runs missing"
     assert value.open == 1
 
@@ -184,7 +195,7 @@ def test_failed_runs() -> None:
     known.failures[candidate.runs[0]] = "RuntimeError: out of memory"
     known.put(Candidate("", candidate.runs[1:]), 91, 92)
     value = evaluate(Cell((candidate,)), known)
-    assert (value.text(), value.remark) == ("91.50 ± 0.71", "2 of 3 seeds; 1 of 3 runs failed")
+    assert (value.text(), value.remark) == ("91.50", "2 of 3 seeds; 1 of 3 runs failed")
     for run in candidate.runs:
         known.results.pop(run, None)
         known.failures[run] = "it"
@@ -195,11 +206,11 @@ def test_what_is_not_measured_or_not_finite() -> None:
     known, candidate = Known(), sam(0.1, seeds=1)
     known.put(candidate, 90)
     settings = SharpnessSettings(radii=(0.1,))
-    cell = Cell((candidate,), Sharpness(settings, 0.1))
+    cell = Cell((candidate,), sharpness_at(settings, 0.1))
     assert evaluate(cell, known).text() == "missing"
     known.measurements[candidate.runs[0], settings] = {"values": [None], "loss": 1.0}
     assert evaluate(cell, known).text() == "not finite"
-    assert evaluate(Cell((candidate,), AlphaAt(1)), known).text() == "—"
+    assert evaluate(Cell((candidate,), alpha_at(1)), known).text() == "—"
 
 
 @given(st.lists(st.lists(st.floats(0, 100), min_size=3, max_size=3), min_size=1, max_size=5), st.data())
@@ -335,7 +346,7 @@ def test_ranks_are_within_groups() -> None:
 
 def test_ranks_of_what_is_better_when_low() -> None:
     known = Known()
-    rows = tuple(Row(str(i), (Cell((known.put(sam(1.0 + i), 1),), BestEpoch()),)) for i in range(2))
+    rows = tuple(Row(str(i), (Cell((known.put(sam(1.0 + i), 1),), best_epoch()),)) for i in range(2))
     known.results[sam(1.0).runs[0]] = result([1, 2, 3])
     for i in range(2):
         for run in sam(1.0 + i).runs[1:]:
@@ -344,7 +355,7 @@ def test_ranks_of_what_is_better_when_low() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.floats(-100, 100), st.floats(-100, 100)), min_size=2, max_size=8),
+    st.lists(st.tuples(st.floats(-100, 100), st.floats(-100, 100)), min_size=3, max_size=8),
     st.integers(1, 6),
 )
 def test_paired_intervals_against_scipy(pairs: list[tuple[float, float]], comparisons: int) -> None:
@@ -389,14 +400,14 @@ def test_the_honest_table_needs_held_out_images() -> None:
     assert honest is not None
     cell = honest.rows[0].cells[0]
     assert isinstance(cell, Cell)
-    assert (cell.metric, cell.select_by) == (AccuracyAtBestValidation(), BestValidationAccuracy())
+    assert (cell.metric, cell.select_by) == (accuracy_at_best_validation(), best_validation_accuracy())
     nothing_held_out = DIGITS.model_copy(update={"validation": 0})
     assert on_validation(Table("", ("",), (Row("", (Cell((sgd(workload=nothing_held_out),)),)),))) is None
 
 
 def test_tasks_share_runs_and_gather_measurements() -> None:
     settings = SharpnessSettings(radii=(0.1, 0.5))
-    row = Row("a", (Cell((sam(0.1),)), Cell((sam(0.1),), Sharpness(settings, 0.1), Sharpness(settings, 0.5))))
+    row = Row("a", (Cell((sam(0.1),)), Cell((sam(0.1),), sharpness_at(settings, 0.1), sharpness_at(settings, 0.5))))
     found = tasks([Table("", ("x", "y"), (row,))])
     assert found == [(run, (settings,)) for run in sam(0.1).runs]
     both = tasks([Table("", ("x",), (Row("a", (Cell((sam(0.1), sam(0.2))),)),))])

@@ -11,7 +11,12 @@ from lookbehind.lab import Run, Store, fill
 from lookbehind.lab.cell import Candidate, Derived
 from lookbehind.lab.estimate import estimate
 from lookbehind.lab.export import to_csv
-from lookbehind.lab.metric_lifelong import AverageAccuracy, Chosen, Gradients, ValidationAverageAccuracy
+from lookbehind.lab.metrics import gradient_evaluations
+from lookbehind.lab.metrics_lifelong import (
+    chosen_value,
+    final_accuracy,
+    final_validation_accuracy,
+)
 from lookbehind.lab.page import write
 from lookbehind.lab.parts import Heatmap, Lines, Table, cells
 from lookbehind.lab.report import read, tasks, tasks_now, tasks_possible
@@ -100,7 +105,7 @@ def test_the_best_settings_are_those_of_table_7() -> None:
         expected = [float(x) for half in printed.get(row.label, ["", ""]) for x in half.split()]
         assert shown == expected
         for i, cell in enumerate(row.cells):
-            assert cell is None or cell.metric == Chosen("ηρkα"[i % 4])
+            assert cell is None or cell.metric == chosen_value("ηρkα"[i % 4])
     assert {row.label for row in table.rows} == set(ROWS) - {"Lookahead-C-MAML"}
     for i, benchmark in enumerate(benchmarks("paper")):
         for name, halves in printed.items():
@@ -146,9 +151,9 @@ def test_scales_of_two_cores_take_ten_minutes_and_have_seeds() -> None:
 def test_how_table_2_selects() -> None:
     for scale in SCALES:
         honest, habit, costs, *_ = tables("table2", scale)
-        assert all(c.select_by == ValidationAverageAccuracy() and c.published is None for c in cells(honest))
-        assert all(c.select_by == AverageAccuracy() for c in cells(habit))
-        assert any(c.metric == Gradients() for c in cells(costs))
+        assert all(c.select_by == final_validation_accuracy() and c.published is None for c in cells(honest))
+        assert all(c.select_by == final_accuracy() for c in cells(habit))
+        assert any(c.metric == gradient_evaluations() for c in cells(costs))
 
 
 def test_equal_budget_spends_what_it_says() -> None:
@@ -170,7 +175,7 @@ def test_figures_have_a_curve_for_each_method_and_square_matrices() -> None:
     assert all(series.xs == (1, 2, 3, 4, 5) for each in curves for series in each.series)
     for part in parts:
         if isinstance(part, Heatmap):
-            places = [(cell.metric.after, cell.metric.on) for row in part.cells for cell in row]
+            places = [tuple(dict(cell.metric.arguments).values()) for row in part.cells for cell in row]
             assert places == [(t, u) for t in range(1, 6) for u in range(1, 6)]
 
 

@@ -19,15 +19,15 @@ from lookbehind.lab.cell import Candidate, Cell, evaluate
 from lookbehind.lab.estimate import TWO_CORES, gradients, seconds
 from lookbehind.lab.kinds import fetch, training
 from lookbehind.lab.kinds.lifelong import Lifelong, learner_of
-from lookbehind.lab.metric_lifelong import (
-    AverageAccuracy,
-    AverageAccuracyAfter,
-    BackwardTransfer,
-    Chosen,
-    Forgetting,
-    Gradients,
-    TaskAccuracy,
-    ValidationAverageAccuracy,
+from lookbehind.lab.metrics import gradient_evaluations
+from lookbehind.lab.metrics_lifelong import (
+    average_accuracy_after,
+    chosen_value,
+    final_accuracy,
+    final_backward_transfer,
+    final_forgetting,
+    final_validation_accuracy,
+    task_accuracy,
 )
 from lookbehind.lab.result import Record, Result
 from lookbehind.lab.stream import CMAML, Stream
@@ -241,17 +241,17 @@ def result_of(test: list[tuple[float, ...]], validation: list[tuple[float, ...]]
 def test_metrics_by_hand() -> None:
     test = [(90.0, 40.0, 50.0), (70.0, 80.0, 60.0), (60.0, 75.0, 95.0)]
     result = result_of(test, [(1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (7.0, 8.0, 9.0)])
-    assert AverageAccuracy().of(result, {}) == ((60 + 75 + 95) / 3,)
-    assert ValidationAverageAccuracy().of(result, {}) == (8.0,)
-    assert Forgetting().of(result, {}) == (((90 - 60) + (80 - 75)) / 2,)
-    assert BackwardTransfer().of(result, {}) == (((60 - 90) + (75 - 80)) / 3,)
-    assert AverageAccuracyAfter(2).of(result, {}) == (75.0,)
-    assert TaskAccuracy(after=2, on=3).of(result, {}) == (60.0,)
-    assert Gradients().of(result, {}) == (50.0,)
-    assert [Chosen(s).of(result, {}) for s in "ηρkα"] == [(0.1,), (), (2.0,), (0.5,)]
+    assert final_accuracy().of(result, {}) == ((60 + 75 + 95) / 3,)
+    assert final_validation_accuracy().of(result, {}) == (8.0,)
+    assert final_forgetting().of(result, {}) == (((90 - 60) + (80 - 75)) / 2,)
+    assert final_backward_transfer().of(result, {}) == (((60 - 90) + (75 - 80)) / 3,)
+    assert average_accuracy_after(2).of(result, {}) == (75.0,)
+    assert task_accuracy(after=2, on=3).of(result, {}) == (60.0,)
+    assert gradient_evaluations().of(result, {}) == (50.0,)
+    assert [chosen_value(s).of(result, {}) for s in "ηρkα"] == [(0.1,), (), (2.0,), (0.5,)]
     without = result_of(test[:1], [])
-    assert ValidationAverageAccuracy().of(without, {}) == ()
-    assert Forgetting().of(without, {}) == ()
+    assert final_validation_accuracy().of(without, {}) == ()
+    assert final_forgetting().of(without, {}) == ()
 
 
 def test_the_setting_is_chosen_on_held_out_images() -> None:
@@ -260,7 +260,7 @@ def test_the_setting_is_chosen_on_held_out_images() -> None:
         run = Run(workload=STREAM.model_copy(update={"lr": test}), method=SGD)
         known.results[run] = result_of([(test, 0.0), (test, test)], [(1.0, 1.0), (validation, validation)])
         candidates.append(Candidate(label, (run,)))
-    honest = Cell(tuple(candidates), AverageAccuracy(), ValidationAverageAccuracy())
+    honest = Cell(tuple(candidates), final_accuracy(), final_validation_accuracy())
     assert evaluate(honest, known).winner is candidates[1]
     assert evaluate(honest, known).mean == 60.0
-    assert evaluate(Cell(tuple(candidates), AverageAccuracy(), AverageAccuracy()), known).mean == 90.0
+    assert evaluate(Cell(tuple(candidates), final_accuracy(), final_accuracy()), known).mean == 90.0

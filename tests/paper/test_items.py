@@ -10,7 +10,7 @@ import pytest
 from lookbehind.lab.cell import Cell, Derived, evaluate
 from lookbehind.lab.estimate import estimate
 from lookbehind.lab.method import Method
-from lookbehind.lab.metric import BestEpoch, BestTestAccuracy
+from lookbehind.lab.metrics import best_epoch, best_test_accuracy
 from lookbehind.lab.parts import Heatmap, Lines, Part, Scatter, Table, cells
 from lookbehind.lab.report import tasks, tasks_possible
 from lookbehind.lab.run import NoiseSettings, Run, SharpnessSettings
@@ -166,7 +166,7 @@ def test_table_5_selects_by_accuracy() -> None:
     (table,) = parts("table5")
     for cell in cells(table):
         assert isinstance(cell, Cell)
-        assert (cell.metric, cell.select_by, cell.ddof) == (BestEpoch(), BestTestAccuracy(), 0)
+        assert (cell.metric, cell.select_by, cell.ddof) == (best_epoch(), best_test_accuracy(), 0)
 
 
 def test_measurements() -> None:

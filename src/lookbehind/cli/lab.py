@@ -10,45 +10,72 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from lookbehind.cli.errors import UserError, some, usable, writable, writing
+from lookbehind.cli.studies import Chosen, chosen, loaded, paper
 from lookbehind.lab.engines.slurm_options import Slurm
+from lookbehind.lab.terminal import print_fitting
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from lookbehind.lab import Store
-    from lookbehind.lab.parts import Part
     from lookbehind.lab.progress import Watch
+    from lookbehind.lab.study import Study
 
 Scale = Literal["smoke", "cpu", "paper"]
-Names = Annotated[tuple[str, ...], Positional]
+Names = Annotated[tuple[str, ...], Positional, arg(metavar="ITEM...")]
+Studies = Annotated[tuple[str, ...], Positional, arg(metavar="STUDY...")]
 STORE = Path("lab")
+WHAT = "what it shows"
 
 
-def list_items() -> None:
-    """List the tables and figures, with what each costs at each scale."""
+def list_items(studies: Studies = ()) -> None:
+    """List the tables and figures, with what each costs at each scale.
+
+    Args:
+        studies: files of studies, or names under which packages offer some; the paper's if none is named.
+
+    """
+    named, others = loaded(studies)
+    if others:
+        raise UserError(f"{others[0]!r} is no study; name a file, as in: lookbehind list my_study.py")
+    for study in named.values() or [paper()]:
+        columns = [f"{scale}: runs, time" for scale in ("smoke", "paper") if scale in study.scales]
+        print_fitting(_console(), _listed(study), [*columns, WHAT])
+
+
+def _listed(study: Study) -> Table:
     from rich import box
     from rich.table import Table
 
-    from lookbehind.lab.estimate import duration, estimate
-    from lookbehind.paper import DEVICES, ITEMS, SCALES
+    from lookbehind.lab.costs import ALL, known
+    from lookbehind.lab.estimate import duration
 
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("item")
-    table.add_column("what it shows")
-    for scale in SCALES:
-        table.add_column(f"{scale}: runs, time", justify="right")
-    for name, item in ITEMS.items():
-        costs = [estimate(item.at(scale).parts, DEVICES[scale]) for scale in SCALES]
-        table.add_row(name, item.title, *(f"{cost.runs:,}, {duration(cost.hours)}" for cost in costs))
-    parts = {scale: [part for item in ITEMS.values() for part in item.at(scale).parts] for scale in SCALES}
-    costs = [estimate(parts[scale], DEVICES[scale]) for scale in SCALES]
-    table.add_section()
-    table.add_row("all", "runs that items share are trained once", *(f"{c.runs:,}, {duration(c.hours)}" for c in costs))
-    table.caption = "; ".join(f"{scale}: {DEVICES[scale].name}" for scale in SCALES[1:])
-    _console().print(table)
+    table = Table(title=study.title, box=box.SIMPLE_HEAD)
+    table.add_column("item", no_wrap=True)
+    table.add_column(WHAT, min_width=20)
+    for scale in study.scales:
+        table.add_column(f"{scale}: runs, time", justify="right", no_wrap=True)
+
+    costs = known(study)
+
+    def row(name: str, title: str) -> None:
+        found = [costs.get((name, scale)) for scale in study.scales]
+        table.add_row(
+            name, title, *("" if cost is None else f"{cost.runs:,}, {duration(cost.hours)}" for cost in found)
+        )
+
+    for name, item in study.items.items():
+        row(name, item.title)
+    if len(study.items) > 1:
+        table.add_section()
+        row(ALL, "runs that items share are trained once")
+    devices = {study.device(scale).name: scale for scale in study.scales}
+    table.caption = "; ".join(f"{scale}: {name}" for name, scale in devices.items())
+    return table
 
 
 def list_models() -> None:
@@ -79,9 +106,9 @@ def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
     """Show what items need: runs, how many are done, and the cost of the rest.
 
     Args:
-        items: names as `lookbehind list` gives them, or all.
+        items: names as `lookbehind list` gives them, or all; a study.py of your own, or items of one named after it.
         scale: smoke for seconds, cpu for minutes on two cores, paper for the paper's own settings.
-        store: folder with finished runs.
+        store: folder with finished runs, or an archive of them.
 
     """
     from rich import box
@@ -89,19 +116,19 @@ def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
 
     from lookbehind.lab.estimate import duration, estimate
     from lookbehind.lab.report import tasks_now
-    from lookbehind.paper import DEVICES
 
     console = _console()
     kept = _store(store, console)
+    asked = chosen(items, scale)
     table = Table(title=f"scale {scale}", box=box.SIMPLE_HEAD)
     for head in ("item", "runs", "done", "failed", "gradient evaluations", "time", "left"):
-        table.add_column(head, justify="left" if head == "item" else "right")
-    chosen = _chosen(items, scale)
-    if len(chosen) > 1:
-        chosen["together"] = tuple(part for parts in chosen.values() for part in parts)
+        table.add_column(head, justify="left" if head == "item" else "right", no_wrap=True)
+    listed = asked.parts
+    if len(listed) > 1:
+        listed["together"] = tuple(part for parts in listed.values() for part in parts)
     with writing(store, "--store"):
-        for name, parts in chosen.items():
-            cost = estimate(parts, DEVICES[scale], kept)
+        for name, parts in listed.items():
+            cost = estimate(parts, asked.device, kept)
             failed = sum(kept.failure(run) is not None for run, _ in tasks_now(parts, kept))
             table.add_row(
                 name,
@@ -112,8 +139,8 @@ def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
                 duration(cost.hours),
                 duration(cost.hours_left),
             )
-    table.caption = f"on {DEVICES[scale].name}; at most, as far as selections decide what is needed"
-    console.print(table)
+    table.caption = f"on {asked.device.name}; at most, as far as selections decide what is needed"
+    print_fitting(console, table, ["failed", "gradient evaluations", "time", "runs"])
 
 
 def run(
@@ -132,7 +159,7 @@ def run(
     commands can work on one store at once.
 
     Args:
-        items: names as `lookbehind list` gives them, or all.
+        items: names as `lookbehind list` gives them, or all; a study.py of your own, or items of one named after it.
         scale: smoke for seconds, cpu for minutes on two cores, paper for the paper's own settings.
         store: folder for runs.
         processes: runs at a time; if not said, one for each core, or for each device.
@@ -154,23 +181,24 @@ def run(
     for one in device:
         usable(one)
     console = _console()
-    with _filling(engine, _store(store, console), console, processes, device, slurm) as (kept, fill):
-        _run(items, scale, kept, fill, console, tensorboard)
+    with _filling(engine, _store(store, console, to_train=True), console, processes, device, slurm) as (kept, fill):
+        _run(chosen(items, scale), kept, fill, console, tensorboard)
 
 
-def _run(
-    items: Names, scale: Scale, kept: Store, fill: Callable[..., dict[Any, str]], console: Console, tensorboard: bool
-) -> None:
+def _run(asked: Chosen, kept: Store, fill: Callable[..., dict[Any, str]], console: Console, tensorboard: bool) -> None:
+    from lookbehind.lab.edited import edited
     from lookbehind.lab.report import tasks_now
 
-    parts = [part for of_item in _chosen(items, scale).values() for part in of_item]
+    parts = [part for of_item in asked.parts.values() for part in of_item]
+    for sentence in edited([run for run, _ in tasks_now(parts, kept)], kept):
+        _say(console, sentence)
     failed: dict[Any, str] = {}
     try:
         with writing(kept.root, "--store"):
             # What is best decides what else is needed, such as controls at the chosen α and k.
             while wanted := [t for t in tasks_now(parts, kept) if t[0] not in failed and not kept.complete(*t)]:
                 with _watch(console, wanted) as progress:
-                    failed |= fill(wanted, kept, on_event=progress.hear, tensorboard=tensorboard)
+                    failed |= fill(wanted, kept, on_event=progress.hear, tensorboard=tensorboard, prepare=asked.prepare)
     except ValueError as error:  # data that are not there
         raise UserError(str(error)) from error
     for one_run, reason in failed.items():
@@ -179,8 +207,8 @@ def _run(
         raise UserError(
             f"{len(failed)} runs failed; what went wrong is in their folders, and the same command tries again"
         )
-    command = shlex.join(["lookbehind", "report", *items, "--scale", scale, "--store", str(kept.root)])
-    _say(console, f"All runs of {', '.join(items)} at scale {scale} are in {kept.root}. See: {command}")
+    command = shlex.join(["lookbehind", "report", *asked.words, "--scale", asked.scale, "--store", str(kept.root)])
+    _say(console, f"All runs of {', '.join(asked.items)} at scale {asked.scale} are in {kept.root}. See: {command}")
 
 
 @contextmanager
@@ -210,50 +238,95 @@ def _filling(
 def report(items: Names, scale: Scale = "cpu", store: Path = STORE, output: Path = Path("report")) -> None:
     """Write tables and figures of items from finished runs: a page for each and an index, CSV and LaTeX.
 
-    Nothing is trained; what is missing is shown as missing.
+    Nothing is trained; what is missing is shown as missing. The pages of each scale have a folder of their own, and
+    its index names those of earlier reports too.
 
     Args:
-        items: names as `lookbehind list` gives them, or all.
+        items: names as `lookbehind list` gives them, or all; a study.py of your own, or items of one named after it.
         scale: smoke for seconds, cpu for minutes on two cores, paper for the paper's own settings.
-        store: folder with finished runs.
+        store: folder with finished runs, or an archive of them.
         output: folder for the pages.
 
     """
     from lookbehind.lab.page import write
-    from lookbehind.paper import DEVICES, ITEMS
 
     console = _console()
     kept = _store(store, console)
-    chosen = [ITEMS[name] for name in _chosen(items, scale)]
-    writable(output, "--output")
+    asked = chosen(items, scale)
+    _require_runs(asked, kept)
+    folder = output / scale
+    writable(folder, "--output")
     with writing(output, "--output"):
-        paths = write(chosen, kept, output, scale, device=DEVICES[scale])
-    if not kept.root.is_dir():
-        _say(console, f"There is no store at {kept.root}, so every value is shown as missing; --store names another")
-    _say(console, f"Written: {paths[-1]} and {len(paths) - 1} more files in {output}")
+        paths = write(asked.items.values(), kept, folder, scale, device=asked.device)
+    _say(console, f"Written: {paths[-1]} and {len(paths) - 1} more files in {folder}")
 
 
-COMMANDS = {"list": list_items, "models": list_models, "show": show, "run": run, "report": report}
+def _require_runs(asked: Chosen, kept: Store) -> None:
+    """Refuse to write pages without a number, perhaps over others; name the scale that has some."""
+    from lookbehind.lab.report import tasks_possible
+
+    def done(scale: str) -> int:
+        parts = [part for item in asked.items.values() if scale in item.scales for part in item.at(scale).parts]
+        return sum(kept.result(run) is not None for run, _ in tasks_possible(parts))
+
+    if not kept.root.exists():
+        raise UserError(f"there is no store at {kept.root}; --store names another")
+    if done(asked.scale):
+        return
+    others = dict.fromkeys(scale for item in asked.items.values() for scale in item.scales if scale != asked.scale)
+    found = {scale: runs for scale in others if (runs := done(scale))}
+    advice = "; ".join(f"--scale {scale} has {runs:,}" for scale, runs in found.items())
+    raise UserError(
+        f"no run of {', '.join(asked.items)} at scale {asked.scale} is finished in {kept.root}"
+        + (f"; {advice}" if advice else f"; lookbehind run {shlex.join(asked.words)} --scale {asked.scale} trains them")
+    )
 
 
-def _chosen(items: Sequence[str], scale: str) -> dict[str, tuple[Part, ...]]:
-    from lookbehind.paper import ITEMS
+def archive(store: Positional[Path], output: Positional[Path]) -> None:
+    """Pack the results of a store into one file, without weights: `lookbehind report --store results.xz` reads it.
 
-    unknown = [name for name in items if name not in ITEMS and name != "all"]
-    if unknown or not items:
-        given = f"item {unknown[0]!r} is unknown" if unknown else "no item is named"
-        raise UserError(f"{given}; there are all, {', '.join(ITEMS)}")
-    names = list(ITEMS) if "all" in items else [name for name in ITEMS if name in items]
-    return {name: ITEMS[name].at(scale).parts for name in names}
+    Args:
+        store: folder with finished runs.
+        output: the file to write; its name ends in .xz.
 
+    """
+    from lookbehind.lab.archive import SUFFIX, ArchiveError, pack
 
-def _store(path: Path, console: Console) -> Store:
-    from lookbehind.lab import Store
-
-    if path.exists() and not path.is_dir():
-        raise UserError(f"--store is {path}, which is not a folder; name a folder")
+    console = _console()
+    if output.suffix != SUFFIX:
+        raise UserError(f"the file is {output}; a name that ends in {SUFFIX} is needed, such as results{SUFFIX}")
+    kept = _store(store, console)
     try:
-        return Store(path, say=lambda sentence: _say(console, sentence))
+        with writing(output, "file"):
+            runs = pack(kept, output)
+    except ArchiveError as error:
+        raise UserError(str(error)) from error
+    _say(console, f"Written: {runs:,} runs in {output}, {output.stat().st_size / 1e6:.1f} MB")
+
+
+COMMANDS = {
+    "list": list_items,
+    "models": list_models,
+    "show": show,
+    "run": run,
+    "report": report,
+    "archive": archive,
+}
+
+
+def _store(path: Path, console: Console, *, to_train: bool = False) -> Store:
+    from lookbehind.lab.archive import SUFFIX, ArchiveError, opened
+
+    if path.suffix == SUFFIX and to_train:
+        raise UserError(f"--store is {path}; runs are trained into a folder, and an archive is only read")
+    if path.suffix != SUFFIX and path.exists() and not path.is_dir():
+        raise UserError(f"--store is {path}, which is not a folder; name a folder, or an archive that ends in {SUFFIX}")
+    try:
+        return opened(path, say=lambda sentence: _say(console, sentence))
+    except ArchiveError as error:
+        raise UserError(str(error)) from error
+    except FileNotFoundError as error:
+        raise UserError(f"--store is {path}, and there is no such file") from error
     except RuntimeError as error:  # "~" without a home
         raise UserError(f"--store is {path}, whose home folder is unknown; name a folder without ~") from error
 

@@ -1,4 +1,4 @@
-"""`lookbehind measure sharpness | noise | spectrum | slice | quantisation`: measurements of a saved model."""
+"""`lookbehind measure sharpness | noise | spectrum | slice | quantisation | rho`: measurements of a saved model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes
 
+from lookbehind._words import allowed
 from lookbehind.cli.errors import UserError, some, writing
 from lookbehind.cli.saved import Saved, cross_entropy
 
@@ -200,7 +201,53 @@ def quantisation(
     _show(saved, {"quantisation": found}, heads, rows, "batch norm estimated anew" if calibrate else "")
 
 
-COMMANDS = (sharpness, noise, spectrum, slice, quantisation)
+def rho(
+    saved: Subject,
+    lr: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    method: str = "sam",
+    steps: int = 40,
+    repeats: int = 2,
+) -> None:
+    """Find the range of ρ that suits a trained model, by training on from it with each ρ for a few steps.
+
+    Args:
+        saved: model and data; its validation images decide.
+        lr: learning rate of SGD, that of the training's main part.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        method: a name of `lookbehind.METHODS` that has a ρ, such as sam, asam, gsam or lookbehind.
+        steps: steps for each ρ.
+        repeats: how often, each with other minibatches.
+
+    """
+    from torch.optim import SGD
+
+    from lookbehind import METHODS
+    from lookbehind.measure import suggest_rho
+
+    usable = [name for name, record in METHODS.items() if "rho" in record.options and record.closures == 1]
+    if method not in usable:
+        raise UserError(f"--method is {method!r}; {allowed(method, usable)}")
+    model, data = saved.load()
+    with _mistakes():
+        found = suggest_rho(
+            model,
+            cross_entropy,
+            list(saved.minibatches(data.train)),
+            list(saved.minibatches(data.validation)),
+            lambda parameters: SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay),
+            optimizer=lambda base, rho: METHODS[method].build(base, rho=rho),
+            steps=steps,
+            repeats=repeats,
+            seed=saved.seed,
+        )
+    rows = [(f"{r:g}", score) for r, score in zip(found.rhos, found.scores, strict=True)]
+    _show(saved, {"rho": found}, ["ρ", "validation accuracy %"], rows, found.conclusion)
+
+
+COMMANDS = (sharpness, noise, spectrum, slice, quantisation, rho)
 
 
 @contextmanager

@@ -9,12 +9,13 @@ from pathlib import Path
 from rich.console import Console
 
 from lookbehind.compare.figure import draw
-from lookbehind.compare.report import Rows, differences, table, to_csv, to_json, verdict
+from lookbehind.compare.report import LAST_FIRST, Rows, differences, table, to_csv, to_json, verdict
 from lookbehind.compare.runs import METHODS, Labels, Result, Run, result_of
 from lookbehind.lab import Store, fill
 from lookbehind.lab.engines.local import Event
 from lookbehind.lab.files import write
 from lookbehind.lab.progress import Watch
+from lookbehind.lab.terminal import print_fitting
 
 
 class FailedError(Exception):
@@ -65,9 +66,10 @@ def _report(finished: list[tuple[Run, Result]], folder: Path, console: Console) 
         if not rows.by_method:
             continue
         for output in (console, plain):
-            for part in (table(rows), differences(rows), verdict(rows)):
-                if part is not None:
-                    output.print(part)
+            print_fitting(output, table(rows), LAST_FIRST)
+            if (compared := differences(rows)) is not None:
+                print_fitting(output, compared, [str(column.header) for column in compared.columns[:1:-1]])
+            _say(output, verdict(rows))
     for name, content in (
         ("compare.txt", text.getvalue()),
         ("compare.json", to_json(finished)),

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from lookbehind.compare.runs import METHODS, Labels, Result, Run
-from lookbehind.lab.statistics import Difference, mean, paired, std
+from lookbehind.lab.statistics import FEWEST, Difference, mean, paired, shown, std
 
 Finished = Sequence[tuple[Run, Result]]
 
@@ -85,8 +85,8 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     """
     if not values:
         return "not finite"
-    error = std(values)
-    return f"{mean(values):.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+    error = std(values) if len(values) >= FEWEST else None
+    return shown(mean(values), digits) + ("" if error is None else f" ± {shown(error, digits)}")
 
 
 def describe(labels: Labels, run: Run, seeds: int) -> str:
@@ -98,6 +98,10 @@ def describe(labels: Labels, run: Run, seeds: int) -> str:
     )
 
 
+SHARPNESS, NOISY, LOSS, SECONDS = "sharpness", "with noisy\nweights %", "training\nloss", "seconds"
+LAST_FIRST = (SECONDS, LOSS, SHARPNESS, NOISY)  # what is left out where a terminal is too narrow
+
+
 def table(rows: Rows) -> Table:
     """Return the table of one label setting."""
     methods = rows.by_method
@@ -105,8 +109,8 @@ def table(rows: Rows) -> Table:
     equal = rows.equal_cost()
     result = Table(title=describe(rows.labels, first[0][0], max(map(len, methods.values()))), box=box.SIMPLE_HEAD)
     result.add_column("method", no_wrap=True)
-    radii = [f"sharpness\nr = {r:g}" for r in first[0][0].radii]
-    for name in ("test\naccuracy %", "with noisy\nweights %", "training\nloss", *radii, "gradients", "seconds"):
+    radii = [f"{SHARPNESS}\nr = {r:g}" for r in first[0][0].radii]
+    for name in ("test\naccuracy %", NOISY, LOSS, *radii, "gradients", SECONDS):
         result.add_column(name, justify="right", no_wrap=True)
     was_control = False
     for method, runs in methods.items():

@@ -152,7 +152,7 @@ def result_of(run: Run, store: Store) -> Result | None:
         noisy_accuracy=None if noisy is None else noisy["means"][0],
         train_loss=None if sharpness is None else sharpness["loss"],
         sharpness=tuple(sharpness["values"]) if sharpness else (None,) * len(run.radii),
-        gradients=result.gradients,
+        gradients=round(result.gradients),
         seconds=result.seconds,
         diverged=diverged,
         losses=tuple(record.loss for record in result.records if record.loss is not None),

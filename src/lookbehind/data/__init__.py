@@ -3,7 +3,9 @@
 from lookbehind.data.augmentation import CropAndFlip
 from lookbehind.data.digits import Digits, load_digits
 from lookbehind.data.errors import DataError
+from lookbehind.data.folder import read_folder
 from lookbehind.data.parts import Normalisation, Part, Shuffled
+from lookbehind.data.published import Published
 from lookbehind.data.registry import DATASETS, Data, Dataset, Source, default_root, fetch, load, read
 from lookbehind.data.selection import Selection
 from lookbehind.data.views import ResizedCrop
@@ -17,6 +19,7 @@ __all__ = [
     "Digits",
     "Normalisation",
     "Part",
+    "Published",
     "ResizedCrop",
     "Selection",
     "Shuffled",
@@ -26,4 +29,5 @@ __all__ = [
     "load",
     "load_digits",
     "read",
+    "read_folder",
 ]

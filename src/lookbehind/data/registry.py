@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lookbehind._words import allowed
 from lookbehind.data import cifar, digits, fashion_mnist, imagenet, tiny_imagenet
 from lookbehind.data.augmentation import CropAndFlip
 from lookbehind.data.download import File, obtain
@@ -318,7 +319,7 @@ def default_root() -> Path:
 
 def _entry(dataset: str) -> Dataset:
     if dataset not in DATASETS:
-        raise ValueError(f"dataset is {dataset!r}; allowed are {', '.join(DATASETS)}")
+        raise ValueError(f"dataset is {dataset!r}; {allowed(dataset, DATASETS)}")
     return DATASETS[dataset]
 
 

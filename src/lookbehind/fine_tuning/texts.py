@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lookbehind._words import allowed
 from lookbehind.data import default_root
 from lookbehind.data.errors import DataError
 from lookbehind.data.parts import mixed_seed
@@ -31,7 +32,7 @@ def phrases_of(dataset: str, root: Path) -> Phrases:
 
     """
     if dataset not in TEXTS:
-        raise ValueError(f"dataset is {dataset!r}; allowed are {', '.join(TEXTS)}")
+        raise ValueError(f"dataset is {dataset!r}; {allowed(dataset, TEXTS)}")
     return _read(TEXTS[dataset], root)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -14,10 +16,14 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler,
 
 from lookbehind._minibatch import Loss
 from lookbehind.data import Data, Source, default_root, fetch, read
-from lookbehind.lab.method import Method
+from lookbehind.lab import declared
+from lookbehind.lab.method import MINIBATCHES, NEEDS, Method
 from lookbehind.lab.run import Run, Workload
+from lookbehind.methods import METHODS
 from lookbehind.models import build
 from lookbehind.optim import SAM, Adaptive, Euclidean, Lookahead, Lookbehind, MultistepSAM
+
+Steps = Callable[[], int] | None  # counts the steps of the whole training
 
 
 @dataclass
@@ -50,7 +56,11 @@ def trainer_of(run: Run, data: Data, device: str, epoch: int = 0) -> Trainer:
     model = build(workload.model, channels=data.channels, classes=len(data.classes)).to(device)
     method = run.method_at(epoch)
     base = base_of(workload, method, model)
-    return Trainer(model, base, scheduler_of(workload, base), method, optimizer_of(method, base, model))
+
+    def steps() -> int:
+        return -(-len(data.train) // workload.batch) // method.minibatches * workload.epochs
+
+    return Trainer(model, base, scheduler_of(workload, base), method, optimizer_of(method, base, model, steps))
 
 
 def of_images(run: Run) -> Workload:
@@ -114,8 +124,10 @@ def base_of(workload: Workload, method: Method, model: nn.Module) -> SGD:
     )
 
 
-def optimizer_of(method: Method, base: Optimizer, model: nn.Module) -> Optimizer:
-    """Return the method around a base optimizer."""
+def optimizer_of(method: Method, base: Optimizer, model: nn.Module, steps: Steps = None) -> Optimizer:
+    """Return the method around a base optimizer; ``steps`` are those of the whole training, where they are known."""
+    if method.kind not in NEEDS:
+        return _named(method, base, model, steps)
     given = method.model_dump(include={"k", "alpha"}, exclude_none=True)  # no more than the kind takes
     if method.kind == "base":
         return base
@@ -133,8 +145,30 @@ def optimizer_of(method: Method, base: Optimizer, model: nn.Module) -> Optimizer
             return MultistepSAM(base, gradient=method.gather or "last", **climb, **given)
         case "lookahead":
             return Lookahead(SAM(base, **climb), **given)
-        case "lookbehind":
+        case _:
             return Lookbehind(base, **climb, **given)
+
+
+def _named(method: Method, base: Optimizer, model: nn.Module, steps: Steps) -> Optimizer:
+    """Return an optimizer of the family, or of a study."""
+    options: dict[str, Any] = {name: value for name, value in method.options if name != MINIBATCHES}
+    if method.kind in METHODS:
+        if method.unperturbed_statistics:
+            options["model"] = model
+        made: Optimizer = METHODS[method.kind].build(base, **options)
+        return made
+    build = declared.METHODS[method.kind].build
+    taken = inspect.signature(build).parameters
+    if "steps" in taken and steps is None:
+        raise ValueError(f"the method {method.kind!r} asks for the number of steps, known of image classification only")
+    if "model" in taken:
+        options["model"] = model
+    if "steps" in taken and steps is not None:
+        options["steps"] = steps()
+    made = build(base, **options)
+    if not isinstance(made, Optimizer):
+        raise TypeError(f"the method {method.kind!r} returned a {type(made).__name__}; an optimizer is needed")
+    return made
 
 
 def scheduler_of(workload: Workload, base: Optimizer) -> LRScheduler:

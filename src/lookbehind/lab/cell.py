@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 
 from lookbehind.lab.lookup import Results
-from lookbehind.lab.metric import BestTestAccuracy, Metric
+from lookbehind.lab.metrics import Metric, accuracy_at_best_validation, best_test_accuracy, best_validation_accuracy
 from lookbehind.lab.run import Run
-from lookbehind.lab.statistics import mean, std
+from lookbehind.lab.statistics import FEWEST, mean, shown, std
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Cell:
     """
 
     candidates: tuple[Candidate, ...]
-    metric: Metric = field(default_factory=BestTestAccuracy)
+    metric: Metric = field(default_factory=best_test_accuracy)
     select_by: Metric | None = None
     published: Published | None = None
     ddof: int = 1
@@ -59,6 +59,11 @@ class Cell:
     def runs(self) -> tuple[Run, ...]:
         """All runs of all candidates."""
         return tuple(run for candidate in self.candidates for run in candidate.runs)
+
+
+def chosen_on_validation(candidates: Iterable[Candidate]) -> Cell:
+    """Return a cell whose setting and epoch are chosen on validation images; test accuracy is reported."""
+    return Cell(tuple(candidates), accuracy_at_best_validation(), best_validation_accuracy())
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Derived:
 
     of: tuple[Cell, ...]
     make: Callable[..., Candidate]
-    metric: Metric = field(default_factory=BestTestAccuracy)
+    metric: Metric = field(default_factory=best_test_accuracy)
     published: Published | None = None
 
     @cached_property
@@ -116,6 +121,7 @@ class Value:
     open: int = 0  # runs that may still change the winner: missing, failed, or not measured
     waiting: bool = False  # for the winners of other cells
     published: Published | None = None
+    digits: int | None = None  # after the decimal point, where what is counted decides that
 
     @property
     def gap(self) -> float | None:
@@ -131,8 +137,9 @@ class Value:
 
         """
         if self.mean is not None:
-            spread = "" if self.std is None else f" ± {self.std:.{digits}f}"
-            return f"{self.mean:.{digits}f}{spread}"
+            digits = digits if self.digits is None else self.digits
+            spread = "" if self.std is None else f" ± {shown(self.std, digits)}"
+            return f"{shown(self.mean, digits)}{spread}"
         if self.waiting:
             return "waiting"
         # The last runs of a single setting cannot mend it; those of other settings can.
@@ -191,6 +198,7 @@ def evaluate(cell: AnyCell, results: Results) -> Value:
         complete=len(whole),
         open=states["missing"] + states["failed"],
         published=cell.published,
+        digits=cell.metric.digits,
     )
     i = _best(cell, readings, whole)
     if i is None:
@@ -201,7 +209,7 @@ def evaluate(cell: AnyCell, results: Results) -> Value:
     return replace(
         value,
         mean=mean(pooled),
-        std=std(pooled, cell.ddof),
+        std=std(pooled, cell.ddof) if len(numbers) >= FEWEST else None,
         n=len(pooled),
         by_seed={seed: mean(each) for seed, each in numbers.items()},
         winner=cell.candidates[i],

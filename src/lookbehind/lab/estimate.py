@@ -9,7 +9,15 @@ from lookbehind.lab.cell import Cell, Derived
 from lookbehind.lab.lookup import Results, remembered
 from lookbehind.lab.parts import Part, cells
 from lookbehind.lab.report import Task, tasks
-from lookbehind.lab.run import Measurement, NoiseSettings, Run, SharpnessSettings, Workload
+from lookbehind.lab.run import (
+    CalibrationSettings,
+    EigenvalueSettings,
+    Measurement,
+    NoiseSettings,
+    QuantisationSettings,
+    Run,
+    Workload,
+)
 from lookbehind.lab.work import Work, sizes, work
 
 FORWARD = 1 / 3  # of a gradient evaluation, which is a forward pass and a backward pass of twice its cost
@@ -128,11 +136,11 @@ def gradients(run: Run) -> int:
 
     """
     needed = work(run)
-    total = 0
+    total = 0.0
     for method, epochs in run.spans(needed.epochs):
         several = method.minibatches
         total += epochs * (needed.minibatches // several * several) * run.gradients_of(method)
-    return total
+    return round(total)
 
 
 def seconds(run: Run, measurements: Iterable[Measurement], device: Device) -> float:
@@ -150,7 +158,12 @@ def _measuring(measurement: Measurement, train: int, test: int) -> float:
     """Return how many images go forward and backward, or as much work."""
     if isinstance(measurement, NoiseSettings):  # batch norm is estimated anew for each draw
         return FORWARD * len(measurement.sigmas) * measurement.draws * (train + test)
-    assert isinstance(measurement, SharpnessSettings)
+    if isinstance(measurement, QuantisationSettings):
+        return FORWARD * (1 + 2 * len(measurement.bits)) * (train + test)
+    if isinstance(measurement, CalibrationSettings):
+        return FORWARD * test
+    if isinstance(measurement, EigenvalueSettings):  # a product with the Hessian is two gradients
+        return 2 * measurement.steps * min(train, measurement.images or train)
     images = train if measurement.images is None else measurement.images
     return images * (1 + len(measurement.radii) * (measurement.steps - 1 + FORWARD * measurement.steps))
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from lookbehind.lab.cell import Value
 from lookbehind.lab.parts import Heatmap, Lines, Scatter, Table
 from lookbehind.lab.report import Filled, differences, ranks
-from lookbehind.lab.statistics import Difference
+from lookbehind.lab.statistics import Difference, shown
 
 FIELDS = (
     "row",
@@ -139,9 +139,9 @@ def _latex(value: Value, digits: int, rank: int | None, difference: Difference |
     if value.mean is None and not value.settings and value.published is not None:  # the paper's own table
         ours = escaped(Value(mean=value.published.mean, std=value.published.std).text(digits))
     elif value.published is not None:
-        ours += f" ({value.published.mean:.{digits}f})"
+        ours += f" ({escaped(shown(value.published.mean, digits))})"
     ours = {1: rf"\textbf{{{ours}}}", 2: rf"\underline{{{ours}}}"}.get(rank or 0, ours)
-    return ours if difference is None else f"{ours} ({escaped(str(difference))})"
+    return ours if difference is None else f"{ours} ({escaped(difference.text(digits))})"
 
 
 def escaped(text: str) -> str:

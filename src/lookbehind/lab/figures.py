@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lookbehind.lab.cell import Value
 from lookbehind.lab.parts import Heatmap, Lines, Scatter, Style
 from lookbehind.lab.report import Filled
+from lookbehind.lab.statistics import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,7 +148,7 @@ def _heatmap(figure: Figure, axes: Axes, part: Heatmap, filled: Filled) -> None:
                 axes.add_patch(
                     Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, hatch="///", edgecolor="0.8", linewidth=0)
                 )
-            text = "" if value is None else f"{value.mean:.2f}" if value.mean is not None else value.text()
+            text = "" if value is None else shown(value.mean) if value.mean is not None else value.text()
             dark = abs(picture[i][j]) > 0.65 * known_range
             axes.text(j, i, text, ha="center", va="center", color="white" if dark else "black", fontsize=size)
     axes.set_xticks(range(len(part.xs)), [f"{x:g}" for x in part.xs])
@@ -155,8 +156,8 @@ def _heatmap(figure: Figure, axes: Axes, part: Heatmap, filled: Filled) -> None:
     axes.set(xlabel=part.x, ylabel=part.y)
     bar = figure.colorbar(image, ax=axes)
     ends = (-known_range, 0.0, known_range)
-    text = "baseline missing" if not math.isfinite(middle) else f"baseline {middle:.2f}"
-    bar.set_ticks(ends, labels=[f"{ends[0]:+.2f}", text, f"{ends[2]:+.2f}"], fontsize=8)
+    text = "baseline missing" if not math.isfinite(middle) else f"baseline {shown(middle)}"
+    bar.set_ticks(ends, labels=[shown(ends[0], sign=True), text, shown(ends[2], sign=True)], fontsize=8)
 
 
 def _mean(value: Value | None) -> float:

@@ -61,8 +61,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
     """
     content = read(path)
-    if content is None:
-        return None
+    return None if content is None else parsed(content)
+
+
+def parsed(content: bytes) -> dict[str, Any]:
+    """Return what is in bytes that ``write_json`` wrote.
+
+    Raises:
+        DamagedError: if they are not what was written.
+
+    """
     try:
         values = json.loads(content)
     except (ValueError, RecursionError) as error:  # bytes that are no text, text that is no JSON

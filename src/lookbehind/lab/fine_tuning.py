@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lookbehind.lab.frozen import Count, Frozen, NonNegative, Positive
+from lookbehind.lab.frozen import Count, Declared, NonNegative, Positive
 
 
-class FineTuning(Frozen):
+class FineTuning(Declared):
     """A pretrained net, the data that it is fine-tuned on, and the recipe.
 
     Two parameter groups are trained: the body, or the adapters in it, and the head. Of the method's ρ the head has

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lookbehind.lab.declared import source_of
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -20,6 +23,20 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def __hash__(self) -> int:
+        # Tables share runs, which are looked up a million times.
+        found = self.__dict__.get("hash")
+        if found is None:
+            fields = type(self).model_fields
+            found = self.__dict__["hash"] = hash((type(self), *(self.__dict__[name] for name in fields)))
+        return int(found)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("hash", None)
+        return copied
+
     @property
     def address(self) -> str:
         """Sixteen digits that stand for the fields.
@@ -31,3 +48,27 @@ class Frozen(BaseModel):
         exact = type(self).model_validate(self.model_dump(warnings=False))
         content = json.dumps(exact.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
         return hashlib.sha256(f"{type(self).__name__} {content}".encode()).hexdigest()[:16]
+
+
+class Declared(Frozen):
+    """A workload. What a study has declared of it, the data set or the model, is told apart by its source too."""
+
+    dataset: str
+    model: str
+    source: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_source(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "source" not in values:
+            source = source_of(dataset=str(values.get("dataset")), model=str(values.get("model")))
+            return {**values, "source": source} if source else values
+        return values
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values."""
+        changed = dict(update or {})
+        if changed.keys() & {"dataset", "model"}:
+            names = {name: changed.get(name, getattr(self, name)) for name in ("dataset", "model")}
+            changed["source"] = source_of(**names)
+        return super().model_copy(update=changed, deep=deep)

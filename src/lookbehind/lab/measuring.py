@@ -13,9 +13,18 @@ from lookbehind.data import Data, Part
 from lookbehind.lab.build import data_of, loss_of, of_images, trainer_of
 from lookbehind.lab.environment import environment
 from lookbehind.lab.result import finite
-from lookbehind.lab.run import Measurement, NoiseSettings, Run, SharpnessSettings
+from lookbehind.lab.run import (
+    CalibrationSettings,
+    EigenvalueSettings,
+    Measurement,
+    NoiseSettings,
+    QuantisationSettings,
+    Run,
+    SharpnessSettings,
+)
 from lookbehind.lab.store import Store
-from lookbehind.measure import m_sharpness, noisy_accuracy
+from lookbehind.measure import m_sharpness, noisy_accuracy, quantised_accuracy, top_eigenvalues
+from lookbehind.measure.noise import Minibatches
 from lookbehind.optim import Adaptive, Euclidean
 
 
@@ -58,6 +67,35 @@ def _values(run: Run, measurement: Measurement, model: nn.Module, data: Data) ->
                 seed=run.seed,
             )
             return noisy.to_dict()
+        case QuantisationSettings():
+            batch = of_images(run).batch
+            test, train = data.test.minibatches(batch), data.train.minibatches(batch)
+            return quantised_accuracy(model, test, measurement.bits, train_minibatches=train).to_dict()
+        case EigenvalueSettings():
+            minibatches = first(data.train, measurement.images).minibatches(measurement.m)
+            return top_eigenvalues(model, loss_of(of_images(run)), minibatches, steps=measurement.steps).to_dict()
+        case CalibrationSettings():
+            return {"error": calibration(model, data.test.minibatches(256), measurement.bins)}
+
+
+@torch.no_grad()
+def calibration(model: nn.Module, minibatches: Minibatches, bins: int) -> float:
+    r"""Return the expected calibration error in percent (Guo et al., 2017).
+
+    .. math:: \sum_{b=1}^{B} \frac{n_b}{n} \, | \text{accuracy}_b - \text{confidence}_b |
+
+    over B bins of the confidence, of equal width in (0, 1].
+    """
+    confidences, right = [], []
+    model.eval()
+    for images, labels in minibatches:
+        confidence, predicted = model(images).softmax(1).max(1)
+        confidences.append(confidence.double())
+        right.append((predicted == labels).double())
+    difference = torch.cat(right) - torch.cat(confidences)
+    bin_of = (torch.cat(confidences) * bins).ceil().long().clamp(1, bins) - 1
+    sums = torch.zeros(bins, dtype=torch.float64, device=difference.device).index_add_(0, bin_of, difference)
+    return 100.0 * float(sums.abs().sum()) / len(difference)
 
 
 def first(part: Part, images: int | None) -> Part:

@@ -25,14 +25,14 @@ class Watch:
     def __init__(
         self,
         console: Console,
-        gradients: Mapping[Run, int],
+        gradients: Mapping[Run, float],
         *,
         done: Iterable[Run] = (),
         say: Callable[[Event, int], None],
     ) -> None:
         self.gradients, self.say = gradients, say
         self.ended = set(done)
-        self.seen = {run: gradients[run] for run in self.ended}
+        self.seen: dict[Run, float] = {run: gradients[run] for run in self.ended}
         columns = (
             TextColumn("training"),
             BarColumn(),

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from lookbehind.lab.cell import AnyCell, Cell, Derived, Value, cells_of, evaluate
 from lookbehind.lab.lookup import Results, remembered
-from lookbehind.lab.metric import AccuracyAtBestValidation, BestValidationAccuracy
+from lookbehind.lab.metrics import accuracy_at_best_validation, best_validation_accuracy
 from lookbehind.lab.parts import Part, Row, Table, cells
 from lookbehind.lab.run import Measurement, Run
-from lookbehind.lab.statistics import Difference, paired
+from lookbehind.lab.statistics import FEWEST, Difference, paired
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ def read(part: Part, results: Results) -> Filled:
 def ranks(table: Filled) -> tuple[tuple[int | None, ...], ...]:
     """Return 1 for the best and 2 for the second best of each column within a group of rows, else None.
 
-    Equal numbers share a rank, and after two best there is no second. A number of which seeds are missing has none.
+    Equal numbers share a rank, and after two best there is no second. A number of which seeds are missing, or of fewer
+    than three, has none.
     Cells with nothing but a published number are ranked by it.
     """
     part = table.part
@@ -69,7 +70,7 @@ def _comparable(row: Row, values: Sequence[Value | None], column: int) -> float 
     sign = 1 if cell.metric.higher_is_better else -1
     if isinstance(cell, Cell) and not cell.candidates and value.published is not None:
         return sign * value.published.mean
-    whole = value.winner is not None and len(value.by_seed) == len(value.winner.runs)
+    whole = value.winner is not None and FEWEST <= len(value.by_seed) == len(value.winner.runs)
     return sign * value.mean if whole and value.mean is not None else None
 
 
@@ -114,12 +115,12 @@ def on_validation(table: Table) -> Table | None:
 def _honest(cell: AnyCell | None) -> AnyCell | None:
     if isinstance(cell, Cell):
         return honest(cell)
-    return None if cell is None else replace(cell, metric=AccuracyAtBestValidation(), published=None)
+    return None if cell is None else replace(cell, metric=accuracy_at_best_validation(), published=None)
 
 
 def honest(cell: Cell) -> Cell:
     """Return the cell with settings and epoch chosen on held-out images. The published number had no such choice."""
-    return replace(cell, metric=AccuracyAtBestValidation(), select_by=BestValidationAccuracy(), published=None)
+    return replace(cell, metric=accuracy_at_best_validation(), select_by=best_validation_accuracy(), published=None)
 
 
 Task = tuple[Run, tuple[Measurement, ...]]

@@ -28,7 +28,7 @@ class Record(Value):
     gradient_norm: float | None
     alpha: float | None  # mean α*; None if α is not adaptive
     lr: float
-    gradients: int  # gradient evaluations since the beginning
+    gradients: int | float  # gradient evaluations since the beginning
     seconds: float  # of training since the beginning
     validation: float | None  # the score; None without validation data
     test: float
@@ -67,7 +67,7 @@ class Result(Value):
         return self.last.loss
 
     @property
-    def gradients(self) -> int:
+    def gradients(self) -> int | float:
         """Gradient evaluations of the whole run."""
         return self.last.gradients
 

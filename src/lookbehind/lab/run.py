@@ -7,17 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from lookbehind.lab.fine_tuning import FineTuning
-from lookbehind.lab.frozen import Count, Frozen, NonNegative, Positive
+from lookbehind.lab.frozen import Count, Declared, Frozen, NonNegative, Positive
 from lookbehind.lab.method import Method
 from lookbehind.lab.stream import Stream
 from lookbehind.lab.translation import Translation
 
 
-class Workload(Frozen):
+class Workload(Declared):
     """Classification of images: data, model and recipe."""
 
-    dataset: str
-    model: str
     size: int | None = None  # of the images
     train: Count | None = None  # number of training images; None: all that are not held out
     validation: int | None = None
@@ -77,7 +75,7 @@ class Run(Frozen):
         first = min(self.switch, epochs)
         return ((self.method, first), (self.later, epochs - first))
 
-    def gradients_of(self, method: Method) -> int:
+    def gradients_of(self, method: Method) -> float:
         """Return the gradient evaluations of a method for each minibatch."""
         return self.workload.gradients(method) if isinstance(self.workload, Stream) else method.gradients
 
@@ -106,4 +104,24 @@ class NoiseSettings(Frozen):
     weights_only: bool = False
 
 
-Measurement = SharpnessSettings | NoiseSettings
+class QuantisationSettings(Frozen):
+    """Accuracy of a finished run's model with weights of a few bits; batch norm is estimated anew."""
+
+    bits: tuple[Count, ...] = (8, 4)
+
+
+class EigenvalueSettings(Frozen):
+    """The largest eigenvalue of the Hessian of a finished run's training loss."""
+
+    images: Count | None = None  # of the training images, the first so many; None: all
+    m: Count = 256
+    steps: Count = 30  # of Lanczos's iteration, at most
+
+
+class CalibrationSettings(Frozen):
+    """Expected calibration error of a finished run's model on the test images (Guo et al., 2017)."""
+
+    bins: Count = 15
+
+
+Measurement = SharpnessSettings | NoiseSettings | QuantisationSettings | EigenvalueSettings | CalibrationSettings

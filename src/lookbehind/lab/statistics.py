@@ -6,10 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+FEWEST = 3  # seeds; of fewer there is no spread, no interval and no best
+
+
+def shown(number: float, digits: int = 2, *, sign: bool = False) -> str:
+    """Return a number as people read it: with a real minus sign, and none for zero.
+
+    Example:
+        >>> shown(-1.234), shown(-0.001), shown(0.5, sign=True), shown(12345.0, 0)
+        ('−1.23', '0.00', '+0.50', '12,345')
+
+    """
+    text = f"{number:{'+' if sign else ''},.{digits}f}"
+    return text.lstrip("+-") if not text.strip("+-0.,") else text.replace("-", "−")
+
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference over seeds, with its 95 % t interval (absent for a single seed)."""
+    """A paired difference over seeds, with its 95 % t interval (absent for fewer than three seeds)."""
 
     mean: float
     low: float | None
@@ -21,9 +35,14 @@ class Difference:
         """Whether the interval excludes zero."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
-    def __str__(self) -> str:
-        interval = "" if self.low is None else f" [{self.low:+.2f}, {self.high:+.2f}]"
-        return f"{self.mean:+.2f}{interval}"
+    def text(self, digits: int = 2) -> str:
+        """Return the difference and its interval."""
+        if self.low is None or self.high is None:
+            return shown(self.mean, digits, sign=True)
+        low, high = (shown(end, digits, sign=True) for end in (self.low, self.high))
+        return f"{shown(self.mean, digits, sign=True)} [{low}, {high}]"
+
+    __str__ = text
 
 
 def mean(values: Sequence[float]) -> float:
@@ -56,21 +75,21 @@ def paired(values: Sequence[float], others: Sequence[float], comparisons: int = 
         comparisons: how many such intervals are to hold together. Default 1.
 
     Returns:
-        A ``Difference``; without interval if there is one pair.
+        A ``Difference``; without interval if there are fewer than three pairs.
 
     Raises:
         ValueError: if the two are of different lengths or empty.
 
     Example:
         >>> print(paired([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]))
-        +2.00 [-0.48, +4.48]
+        +2.00 [−0.48, +4.48]
 
     """
     if not values or len(values) != len(others):
         raise ValueError(f"there are {len(values)} and {len(others)} values; pairs, at least one, are needed")
     differences = [a - b for a, b in zip(values, others, strict=True)]
     center, spread = mean(differences), std(differences)
-    if spread is None:
+    if spread is None or len(differences) < FEWEST:
         return Difference(center, None, None, len(differences))
     from scipy import stats
 

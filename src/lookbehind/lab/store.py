@@ -263,7 +263,7 @@ class Store:
     def _read(self, path: Path, run: Run, meaning: Callable[[dict[str, Any]], T]) -> T | None:
         """Return what a file about a run means, or None if there is none to believe."""
         try:
-            content = read_json(path)
+            content = self._content(path)
             if content is None:
                 return None
             if Run.model_validate(content["run"]) != run:
@@ -272,6 +272,9 @@ class Store:
         except (DamagedError, KeyError, ValidationError) as error:
             self._damaged(path, error, "What it held is done again")
             return None
+
+    def _content(self, path: Path) -> dict[str, Any] | None:
+        return read_json(path)
 
     def _damaged(self, path: Path, error: Exception, what: str) -> None:
         reason = error if isinstance(error, DamagedError) else "it is damaged, or not a file of this program"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lookbehind.lab.frozen import Count, Frozen, NonNegative, Positive
+from lookbehind.lab.frozen import Count, Declared, Frozen, NonNegative, Positive
 from lookbehind.lab.method import Method
 
 
@@ -26,14 +26,12 @@ class CMAML(Frozen):
     clamp: NonNegative | None = 2.0
 
 
-class Stream(Frozen):
+class Stream(Declared):
     """Tasks of different classes of one data set, learnt one after the other with SGD, or a method around it.
 
     The run's seed decides the order of the classes too.
     """
 
-    dataset: str
-    model: str
     tasks: Count
     ways: Count  # classes a task
     size: int | None = None  # of the images
@@ -85,7 +83,7 @@ class Stream(Frozen):
                 f"the method is {method.title!r}; Lookbehind-C-MAML has perturbation sam and a fixed alpha"
             )
 
-    def gradients(self, method: Method) -> int:
+    def gradients(self, method: Method) -> float:
         """Return the gradients of a step, each on a minibatch of ``batch`` images, once there is enough to replay.
 
         Replayed images count, and a Hessian-vector product as two gradients.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from torch import nn
 
+from lookbehind._words import allowed
 from lookbehind.models.convnet import ConvNet
 from lookbehind.models.lifelong import lifelong_conv2, lifelong_conv3, lifelong_conv4
 from lookbehind.models.resnet import resnet18, resnet34, resnet50, small_resnet
@@ -23,7 +24,7 @@ class Model:
     description: str  # with the number of parameters for 3 channels and 10 classes
 
 
-MODELS: Mapping[str, Model] = {
+MODELS: dict[str, Model] = {
     "convnet": Model(ConvNet, "three convolutions with batch norm, 24,346 parameters"),
     "resnet8": Model(partial(small_resnet, 8), "ResNet-8 of 16, 32 and 64 channels, 75,290 parameters"),
     "wrn-10-1": Model(partial(wide_resnet, 10, 1), "wide ResNet 10-1, 77,850 parameters"),
@@ -68,7 +69,7 @@ def build(name: str, channels: int = 3, classes: int = 10) -> nn.Module:
 
     """
     if name not in MODELS:
-        raise ValueError(f"model is {name!r}; allowed are {', '.join(MODELS)}")
+        raise ValueError(f"model is {name!r}; {allowed(name, MODELS)}")
     for what, value in (("channels", channels), ("classes", classes)):
         if value < 1:
             raise ValueError(f"{what} is {value}; a whole number of at least 1 is needed")

@@ -1,6 +1,9 @@
 """The paper's tables and figures as declarations. It knows no machinery: what is run, stored and drawn is the lab's."""
 
+from pathlib import Path
+
 from lookbehind.lab.parts import Item
+from lookbehind.lab.study import Study
 from lookbehind.paper.lifelong import LIFELONG
 from lookbehind.paper.sensitivity import SENSITIVITY
 from lookbehind.paper.sharpness import SHARPNESS
@@ -18,4 +21,9 @@ ITEMS: dict[str, Item] = {
     )
 }
 
-__all__ = ["DEVICES", "ITEMS", "SCALES"]
+study = Study(
+    "Lookbehind-SAM: k steps back, 1 step forward (ICML 2024)", SCALES, DEVICES, Path(__file__).parent / "costs.csv"
+)
+study.items.update(ITEMS)
+
+__all__ = ["DEVICES", "ITEMS", "SCALES", "study"]

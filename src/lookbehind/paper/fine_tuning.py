@@ -9,7 +9,7 @@ from lookbehind.lab.budget import beside
 from lookbehind.lab.cell import Cell
 from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.method import Method
-from lookbehind.lab.metric import BestTestAccuracy, LastTestAccuracy, Metric, UntouchedAccuracy
+from lookbehind.lab.metrics import Metric, best_test_accuracy, last_test_accuracy, untouched_accuracy
 from lookbehind.lab.parts import Part, Row, Table
 from lookbehind.lab.report import on_validation
 from lookbehind.paper.methods import named
@@ -95,7 +95,7 @@ def _rows(scale: str) -> tuple[Row, ...]:
     plain = tuple((task.candidate(Method(kind="base")),) for task in columns)
     if scale == "paper":
         number = published(4, "ImageNet", "ViT-Base", "SGD")
-        untouched = tuple(Cell(candidates, UntouchedAccuracy(), published=number) for candidates in plain)
+        untouched = tuple(Cell(candidates, untouched_accuracy(), published=number) for candidates in plain)
         rows.append(Row("Untouched checkpoint (the paper's SGD)", untouched, "SAM"))
     rows.append(Row({"sgd": "SGD", "adamw": "AdamW"}[base], tuple(map(Cell, plain)), "SAM"))
     for rule in RULES:
@@ -124,7 +124,7 @@ def table(scale: str) -> tuple[Part, ...]:
     if scale != "paper":
         checked = on_validation(ours)
         assert checked is not None
-        parts += [checked, _reported(ours, LastTestAccuracy(), "after the last epoch"), of_the_paper(4)]
+        parts += [checked, _reported(ours, last_test_accuracy(), "after the last epoch"), of_the_paper(4)]
     return (*parts, *(_equal_budget(ours, rule) for rule in RULES))
 
 
@@ -145,7 +145,7 @@ def _equal_budget(table: Table, rule: Rule) -> Table:
     reference = table.row(named("Lookbehind", rule))
     others = ("AdamW", "SGD")
     rivals = [r for r in table.rows if (r.group == rule.upper() or r.label in others) and r is not reference]
-    rivals = [r for r in rivals if all(isinstance(c, Cell) and c.metric == BestTestAccuracy() for c in r.cells)]
+    rivals = [r for r in rivals if all(isinstance(c, Cell) and c.metric == best_test_accuracy() for c in r.cells)]
     title = f"Fine-tuning, equal budget and control: {reference.label}"
     full = beside(title, table.columns, reference, rivals, named("SAM", rule))
     return replace(full, rows=tuple(row for row in full.rows if not row.label.endswith("at rate α·k·η")))

@@ -7,26 +7,25 @@ from functools import cache
 
 from lookbehind.lab.budget import longer
 from lookbehind.lab.cell import Candidate, Cell, Derived, Published
-from lookbehind.lab.metric import Metric
-from lookbehind.lab.metric_lifelong import (
-    AverageAccuracy,
-    AverageAccuracyAfter,
-    BackwardTransfer,
-    Chosen,
-    Forgetting,
-    Gradients,
-    TaskAccuracy,
-    ValidationAverageAccuracy,
+from lookbehind.lab.metrics import Metric, gradient_evaluations
+from lookbehind.lab.metrics_lifelong import (
+    average_accuracy_after,
+    chosen_value,
+    final_accuracy,
+    final_backward_transfer,
+    final_forgetting,
+    final_validation_accuracy,
+    task_accuracy,
 )
 from lookbehind.lab.parts import Declaration, Heatmap, Item, Lines, Part, Row, Series, Style, Table
 from lookbehind.paper.published import published, values
 from lookbehind.paper.streams import ALPHAS, BEST, ETAS, KS, RHOS, ROWS, SYMBOLS, Benchmark, benchmarks
 from lookbehind.paper.workloads import SCALES
 
-SELECT = ValidationAverageAccuracy()  # on held-out images of every task
+SELECT = final_validation_accuracy()  # on held-out images of every task
 METRICS: tuple[tuple[Metric, str], ...] = (
-    (AverageAccuracy(), "avg_accuracy_pct"),
-    (Forgetting(), "forgetting_pct"),
+    (final_accuracy(), "avg_accuracy_pct"),
+    (final_forgetting(), "forgetting_pct"),
 )
 SHOWN = ("SGD", "ER + SGD", "ER + Lookbehind-SAM", "Lookbehind-C-MAML")  # whose matrices are drawn
 STYLES = {
@@ -88,7 +87,7 @@ def _table2(scale: str, title: str, select: Metric, known: bool) -> Table:
 
 def _costs(scale: str) -> Table:
     """Return BTI and cost of the settings chosen on validation images."""
-    chosen, metrics = benchmarks(scale), (BackwardTransfer(), Gradients())
+    chosen, metrics = benchmarks(scale), (final_backward_transfer(), gradient_evaluations())
     rows = tuple(
         Row(row, tuple(Cell(b.candidates(row), m, SELECT) for b in chosen for m in metrics), _group(row), ranked=False)
         for row in ROWS
@@ -100,12 +99,12 @@ def _costs(scale: str) -> Table:
 def _equal_budget(scale: str, reference: str) -> Table:
     """Return a Lookbehind against the others of its group, each for as many epochs as spend its gradients."""
     chosen = benchmarks(scale)
-    ours = {b: Cell(b.shown(reference), AverageAccuracy(), SELECT) for b in chosen}
+    ours = {b: Cell(b.shown(reference), final_accuracy(), SELECT) for b in chosen}
     rows = [Row(reference, tuple(ours.values()))]
     for rival in ROWS:
         if _group(rival) == _group(reference) and rival != reference:
-            theirs = {b: Cell(b.shown(rival), AverageAccuracy(), SELECT) for b in chosen}
-            cells = tuple(Derived((ours[b], theirs[b]), longer, AverageAccuracy()) for b in chosen)
+            theirs = {b: Cell(b.shown(rival), final_accuracy(), SELECT) for b in chosen}
+            cells = tuple(Derived((ours[b], theirs[b]), longer, final_accuracy()) for b in chosen)
             rows.append(Row(f"{rival}, equal budget", cells))
     return Table(
         f"Equal budget: {reference}",
@@ -125,7 +124,7 @@ def _curves(benchmark: Benchmark) -> Lines:
         Series(
             row,
             tuple(map(float, tasks)),
-            tuple(Cell(benchmark.shown(row), AverageAccuracyAfter(t), SELECT) for t in tasks),
+            tuple(Cell(benchmark.shown(row), average_accuracy_after(t), SELECT) for t in tasks),
             STYLES[row],
         )
         for row in ROWS
@@ -135,9 +134,9 @@ def _curves(benchmark: Benchmark) -> Lines:
 
 def _matrix(benchmark: Benchmark, row: str) -> Heatmap:
     candidates, tasks = benchmark.shown(row), range(1, benchmark.stream.tasks + 1)
-    cells = tuple(tuple(Cell(candidates, TaskAccuracy(after, on), SELECT) for on in tasks) for after in tasks)
+    cells = tuple(tuple(Cell(candidates, task_accuracy(after, on), SELECT) for on in tasks) for after in tasks)
     numbers = tuple(map(float, tasks))
-    average = Cell(candidates, AverageAccuracy(), SELECT)
+    average = Cell(candidates, final_accuracy(), SELECT)
     return Heatmap(f"{benchmark.title}, {row}", "on task", numbers, "after task", numbers, cells, average)
 
 
@@ -164,7 +163,7 @@ def _item2(scale: str) -> Declaration:
     known = scale == "paper"
     parts: list[Part] = [
         _table2(scale, "Table 2: lifelong learning, settings chosen on validation images", SELECT, known=False),
-        _table2(scale, "Table 2: settings chosen on test images, as in the paper", AverageAccuracy(), known),
+        _table2(scale, "Table 2: settings chosen on test images, as in the paper", final_accuracy(), known),
         _costs(scale),
     ]
     if not known:
@@ -217,7 +216,7 @@ def _over(benchmark: Benchmark, symbol: str) -> Table:
         candidates = benchmark.candidates(row)
         at = [tuple(c for c in candidates if _value(c, symbol) == x) for x in columns]
         if row != "Lookahead-C-MAML" and any(at):
-            cells = tuple(Cell(c, AverageAccuracy(), SELECT) if c else None for c in at)
+            cells = tuple(Cell(c, final_accuracy(), SELECT) if c else None for c in at)
             rows.append(Row(row, cells, _group(row), ranked=False))
     title = f"Table 6: average accuracy (%) over {symbol}, {benchmark.title}"
     return Table(title, tuple(f"{symbol} = {x:g}" for x in columns), tuple(rows))
@@ -226,7 +225,7 @@ def _over(benchmark: Benchmark, symbol: str) -> Table:
 @cache
 def _item7(scale: str) -> Declaration:
     tables = (
-        _settings(scale, "Table 7: settings chosen on test images, as in the paper", AverageAccuracy(), True),
+        _settings(scale, "Table 7: settings chosen on test images, as in the paper", final_accuracy(), True),
         _settings(scale, "Table 7: settings chosen on validation images", SELECT, False),
     )
     printed = "; ".join(
@@ -266,7 +265,7 @@ def _chosen(benchmark: Benchmark, row: str, i: int, select: Metric, best: tuple[
         return None
     printed = Published(best[i]) if i < len(best) else None
     alone = len(benchmark.seeds)  # all seeds have the same setting: no spread
-    return replace(Cell(candidates, Chosen(SYMBOLS[i]), select, printed), ddof=alone)
+    return replace(Cell(candidates, chosen_value(SYMBOLS[i]), select, printed), ddof=alone)
 
 
 LIFELONG = (

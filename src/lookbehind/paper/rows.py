@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lookbehind.lab.budget import beside
 from lookbehind.lab.cell import Candidate, Cell
-from lookbehind.lab.metric import BestEpoch, BestTestAccuracy, Metric
+from lookbehind.lab.metrics import Metric, best_epoch, best_test_accuracy
 from lookbehind.lab.parts import Part, Row, Table
 from lookbehind.lab.report import on_validation
 from lookbehind.paper import methods
@@ -97,15 +97,15 @@ def rows(
             tuple(
                 Cell(
                     entry.candidates(pair),
-                    metric or BestTestAccuracy(),
-                    None if metric is None else BestTestAccuracy(),
+                    metric or best_test_accuracy(),
+                    None if metric is None else best_test_accuracy(),
                     published(number, pair.dataset, pair.model, entry.name, kind) if scale == "paper" else None,
                     ddof,
                 )
                 for pair in over or pairs(scale)
             ),
             group=entry.rule.upper(),
-            ranked=not isinstance(metric, BestEpoch),
+            ranked=metric != best_epoch(),
         )
         for entry in entries
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 from lookbehind.lab.cell import Candidate, Cell
-from lookbehind.lab.metric import AlphaAt
+from lookbehind.lab.metrics import alpha_at
 from lookbehind.lab.parts import Declaration, Heatmap, Item, Lines, Series, Style
 from lookbehind.paper import methods, notes
 from lookbehind.paper.methods import STYLES, named
@@ -155,7 +155,7 @@ def _alpha_over_epochs(pair: Pair, rule: Rule) -> Lines:
         Series(
             f"k={k}",
             tuple(map(float, epochs)),
-            tuple(Cell(candidates, AlphaAt(epoch)) for epoch in epochs),
+            tuple(Cell(candidates, alpha_at(epoch)) for epoch in epochs),
             Style("vermillion", "none", shade=shade),
         )
         for k, shade in zip(pair.ks, shades(len(pair.ks)), strict=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 from lookbehind.lab.cell import Candidate, Cell
-from lookbehind.lab.metric import MeasuredLoss, NoisyAccuracy, Robustness, Sharpness
+from lookbehind.lab.metrics import measured_loss, noisy_accuracy_at, robustness, sharpness_at
 from lookbehind.lab.parts import Declaration, Item, Lines, Point, Scatter, Series
 from lookbehind.paper import methods, notes
 from lookbehind.paper.methods import STYLES, named
@@ -39,12 +39,12 @@ def shades(n: int) -> tuple[float, ...]:
 @cache
 def _figure1(scale: str) -> Declaration:
     pair, settings = figure_pairs(scale, thin=True)[0], sharpness(scale, "sam")
-    flattest, near = Sharpness(settings, settings.radii[-1]), Sharpness(settings, settings.radii[0])
+    flattest, near = sharpness_at(settings, settings.radii[-1]), sharpness_at(settings, settings.radii[0])
     rhos = pair.sam.tuned
     points = tuple(
         Point(
             f"{named(method, 'sam')}, ρ={rho:g}",
-            Cell(candidates, MeasuredLoss(settings), flattest),
+            Cell(candidates, measured_loss(settings), flattest),
             Cell(candidates, near, flattest),
             replace(STYLES[method], shade=shade),
         )
@@ -59,13 +59,13 @@ def _figure1(scale: str) -> Declaration:
 
 def _over_radii(scale: str, rule: Rule) -> Lines:
     pair, settings = figure_pairs(scale, thin=True)[0], sharpness(scale, rule)
-    flattest = Sharpness(settings, settings.radii[-1])
+    flattest = sharpness_at(settings, settings.radii[-1])
     rhos = pair.radii(rule).tuned
     series = tuple(
         Series(
             f"{named(method, rule)}, ρ={rho:g}",
             settings.radii,
-            tuple(Cell(candidates, Sharpness(settings, radius), flattest) for radius in settings.radii),
+            tuple(Cell(candidates, sharpness_at(settings, radius), flattest) for radius in settings.radii),
             replace(STYLES[method], shade=shade),
         )
         for method in STYLES
@@ -98,7 +98,7 @@ def _robust(scale: str, pair: Pair, rule: Rule) -> Lines:
         Series(
             named(method, rule),
             settings.sigmas,
-            tuple(Cell(grid[method], NoisyAccuracy(settings, s), Robustness(settings)) for s in settings.sigmas),
+            tuple(Cell(grid[method], noisy_accuracy_at(settings, s), robustness(settings)) for s in settings.sigmas),
             STYLES[method],
         )
         for method in STYLES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from lookbehind.lab.metric import BestEpoch
+from lookbehind.lab.metrics import best_epoch
 from lookbehind.lab.parts import Declaration, Item, Part, Row, Table
 from lookbehind.paper import notes
 from lookbehind.paper.methods import named
@@ -56,7 +56,7 @@ def _table5(scale: str) -> Declaration:
     table = Table(
         "Table 5: epoch of the best test accuracy",
         columns(scale),
-        rows(scale, 5, entries, metric=BestEpoch(), ddof=0, kind="best_epoch"),
+        rows(scale, 5, entries, metric=best_epoch(), ddof=0, kind="best_epoch"),
         caption=f"Epochs of training: {epochs}.",
     )
     said = (

@@ -8,7 +8,7 @@ from functools import cache
 from lookbehind.lab.budget import at_radius, longer
 from lookbehind.lab.cell import Candidate, Cell, Derived
 from lookbehind.lab.method import Method
-from lookbehind.lab.metric import BestValidationBleu, BleuAtBestValidation
+from lookbehind.lab.metrics import best_validation_bleu, bleu_at_best_validation
 from lookbehind.lab.parts import Part, Row, Table
 from lookbehind.lab.translation import Translation
 from lookbehind.paper.methods import named
@@ -77,7 +77,7 @@ def task(scale: str) -> Task:
 
 def _cell(scale: str, candidates: tuple[Candidate, ...], method: str) -> Cell:
     known = published(4, "IWSLT14-DE-EN", "Transformer", method, "test_bleu") if scale == "paper" else None
-    return Cell(candidates, BleuAtBestValidation(), BestValidationBleu(), known)
+    return Cell(candidates, bleu_at_best_validation(), best_validation_bleu(), known)
 
 
 def _rows(scale: str) -> tuple[Row, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lookbehind._words import allowed
 from lookbehind.data import default_root, trans_de_en
 from lookbehind.translation import dictionary, grammar, iwslt
 from lookbehind.translation.pairs import Pair, Published
@@ -59,7 +60,7 @@ def find(name: str, root: str | Path | None = None) -> Path:
 
     """
     if name not in CORPORA:
-        raise ValueError(f"dataset is {name!r}; allowed are {', '.join(CORPORA)}")
+        raise ValueError(f"dataset is {name!r}; {allowed(name, CORPORA)}")
     return CORPORA[name].find(default_root() if root is None else Path(root).expanduser())
 
 

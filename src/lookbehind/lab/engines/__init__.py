@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from lookbehind.lab.run import Measurement, Run
-from lookbehind.lab.store import Store
-
 if TYPE_CHECKING:
     from lookbehind.lab.engines.local import Event
+    from lookbehind.lab.run import Measurement, Run
+    from lookbehind.lab.store import Store
 
 
 class Engine(Protocol):

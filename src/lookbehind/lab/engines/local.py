@@ -30,7 +30,7 @@ class Event:
 
     kind: Literal["epoch", "done", "failed", "elsewhere"]
     run: Run
-    gradients: int = 0  # of an epoch: evaluated so far by this run
+    gradients: float = 0  # of an epoch: evaluated so far by this run
     text: str = ""  # of a failure
 
 

@@ -37,7 +37,7 @@ class Message:
     """What a worker says about its job."""
 
     kind: Literal["epoch", "note", "done", "failed", "elsewhere", "lost", "unwritable"]
-    gradients: int = 0
+    gradients: float = 0
     text: str = ""
     error: UnwritableError | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
+from html import unescape
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,23 @@ def write(
         about |= {"after": items[i + 1] if i + 1 < len(items) else None, "scale": scale, "notes": declaration.notes}
         written += _item(folder, item, declaration, results, about)
     together = facts([part for each in declared for part in each.parts], results, device)
-    page = _template("index.html").render(scale=scale, items=list(zip(items, known, strict=True)), facts=together)
+    earlier = _earlier(folder, {item.name for item in items})
+    page = _template("index.html").render(
+        scale=scale, items=list(zip(items, known, strict=True)), facts=together, earlier=earlier
+    )
     return [*written, _file(folder / "index.html", page)]
+
+
+def _earlier(folder: Path, names: set[str]) -> list[tuple[str, str]]:
+    """Return name and title of the pages of earlier reports."""
+    found = []
+    for path in sorted(folder.glob("*.html")):
+        if path.stem not in names | {"index"}:
+            with path.open(encoding="utf-8") as file:
+                title = re.search(rf"<title>{re.escape(path.stem)}: (.*)</title>", file.read(2000))
+            if title is not None:
+                found.append((path.stem, unescape(title[1])))
+    return found
 
 
 def _check(names: Sequence[str]) -> None:

@@ -77,7 +77,7 @@ def facts(parts: Sequence[Part], results: Results, device: Device | None) -> Fac
         states={state: counted[state] for state in STATES if counted[state]},
         seeds=tuple(sorted({run.seed for run in states})),
         planned=_planned(parts, results, device),
-        gradients=sum(result.gradients for result in found),
+        gradients=round(sum(result.gradients for result in found)),
         seconds=sum(result.seconds for result in found),
         trained_with=_trained_with(found),
         missing=_missing(states),

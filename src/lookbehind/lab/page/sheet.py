@@ -11,7 +11,7 @@ from lookbehind.lab.page.behind import Behind, behind
 from lookbehind.lab.page.svg import Curves
 from lookbehind.lab.parts import Heatmap, Lines, Part, Scatter, Table
 from lookbehind.lab.report import Filled, differences, ranks
-from lookbehind.lab.statistics import Difference
+from lookbehind.lab.statistics import Difference, shown
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _entry(value: Value, rank: int | None, difference: Difference | None, digits
         remark="" if value.waiting else value.remark,
         behind=name,
         published=published,
-        gap="" if value.gap is None else f"{value.gap:+.{digits}f}",
-        difference="" if difference is None else str(difference),
+        gap="" if value.gap is None else shown(value.gap, digits, sign=True),
+        difference="" if difference is None else difference.text(digits),
         shows=difference is not None and difference.shows,
     )

@@ -1,0 +1,121 @@
+"""From words to items: those of the paper, of the file of a study, or of a study that a package offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lookbehind._words import allowed
+from lookbehind.cli.errors import UserError
+
+if TYPE_CHECKING:
+    from lookbehind.lab.estimate import Device
+    from lookbehind.lab.parts import Item, Part
+    from lookbehind.lab.study import Study
+
+PAPER = "paper"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Items that were asked for.
+
+    Args:
+        items: by name.
+        scale: at which.
+        device: what trains there, for estimates.
+        studies: files and names of the studies other than the paper, for processes that train for them.
+        words: as they were given, for a command to be suggested.
+
+    """
+
+    items: dict[str, Item]
+    scale: str
+    device: Device
+    studies: tuple[str, ...]
+    words: tuple[str, ...]
+
+    @property
+    def parts(self) -> dict[str, tuple[Part, ...]]:
+        """The parts of each item."""
+        return {name: item.at(self.scale).parts for name, item in self.items.items()}
+
+    @property
+    def prepare(self) -> Any:
+        """What a process that trains calls first: the studies register what they declare."""
+        from lookbehind.lab.study import load_all
+
+        return partial(load_all, self.studies) if self.studies else None
+
+
+def chosen(words: Sequence[str], scale: str) -> Chosen:
+    """Return the items that words name: items, studies for all their items, or ``all``.
+
+    Raises:
+        UserError: if a word names nothing, or an item has no such scale.
+
+    """
+    studies, others = loaded(words)
+    named = dict(studies) or {PAPER: paper()}
+    items: dict[str, Item] = {}
+    for word in others:
+        if word == "all":
+            for study in named.values():
+                items.update(_at(study, scale))
+        else:
+            items[word] = _item(word, named)
+    if not others:
+        if not studies:
+            raise UserError(f"no item is named; there are all, {', '.join(named[PAPER].items)}, or a study.py")
+        for study in studies.values():
+            items.update(_at(study, scale))
+    for name, item in items.items():
+        if scale not in item.scales:
+            raise UserError(f"--scale is {scale}; {name} has {', '.join(item.scales)}")
+    order = [name for study in (*named.values(), paper()) for name in study.items]
+    first = next((study for study in named.values() if items.keys() & study.items.keys()), paper())
+    ordered = {name: items[name] for name in dict.fromkeys(order) if name in items}
+    return Chosen(ordered, scale, first.device(scale), tuple(studies), tuple(words))
+
+
+def loaded(words: Sequence[str]) -> tuple[dict[str, Study], list[str]]:
+    """Return the studies that words name, by where they are, and the other words."""
+    from lookbehind.lab.study import SUFFIX, StudyError, load, offered
+
+    studies: dict[str, Study] = {}
+    others: list[str] = []
+    for word in words:
+        file = word.endswith(SUFFIX)
+        if not file and (word in ("all", PAPER) or word in paper().items or word not in offered()):
+            others += ["all"] if word == PAPER else [word]
+            continue
+        where = str(Path(word).expanduser().resolve()) if file else word
+        try:
+            studies[where] = load(where)
+        except StudyError as error:
+            raise UserError(str(error)) from error
+    return studies, others
+
+
+def paper() -> Study:
+    """Return the study that the paper's items are."""
+    from lookbehind.paper import study
+
+    return study
+
+
+def _at(study: Study, scale: str) -> dict[str, Item]:
+    """Return the items of a study that are declared at a scale."""
+    if scale not in study.scales:
+        raise UserError(f"--scale is {scale}; {study.title} has {', '.join(study.scales)}")
+    return {name: item for name, item in study.items.items() if scale in item.scales}
+
+
+def _item(word: str, studies: dict[str, Study]) -> Item:
+    known = {name: item for study in (*studies.values(), paper()) for name, item in study.items.items()}
+    if word in known:
+        return known[word]
+    raise UserError(f"item {word!r} is unknown; {allowed(word, ('all', *known))}")

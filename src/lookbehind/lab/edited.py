@@ -1,0 +1,39 @@
+"""What a study's author has edited since runs of it were trained: other runs now, and the old ones stay."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from lookbehind.lab.files import DamagedError, read_json
+from lookbehind.lab.run import Run
+from lookbehind.lab.store import RUN, Store
+
+
+def edited(runs: Iterable[Run], store: Store) -> list[str]:
+    """Return a sentence for each method and workload of which a store has runs by another source."""
+    now = {(what, name): source for run in runs for what, name, source in _sources(run.model_dump(mode="json"))}
+    if not now:
+        return []
+    before: Counter[tuple[str, str]] = Counter()
+    for path in sorted((store.root / "runs").glob(f"*/{RUN}")):
+        try:
+            content = read_json(path) or {}
+        except (DamagedError, OSError):
+            continue  # it is read by nothing else either
+        for what, name, source in _sources(content.get("run", {})):
+            if now.get((what, name), source) != source:
+                before[what, name] += 1
+    return [
+        f"{what} {name} was edited since {count} runs in {store.root}; they stay there, and new ones are trained"
+        for (what, name), count in before.items()
+    ]
+
+
+def _sources(run: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for what, key in (("method", "method"), ("method", "later"), ("workload", "workload")):
+        part = run.get(key) or {}
+        if part.get("source"):
+            name = part["kind"] if what == "method" else f"{part['dataset']}, {part['model']}"
+            yield what, name, part["source"]
