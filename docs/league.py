@@ -1,0 +1,284 @@
+"""Write the league's page, its pictures and the decisions of docs/which-method.md from the archive of results.
+
+pip install -e ".[lab]"
+python docs/league.py       some seconds; reads docs/results/league.xz, writes docs/league.md and docs/pictures/league-*.svg
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lookbehind.lab import Archive, Derived, Metric
+from lookbehind.lab.cell import Value, evaluate
+from lookbehind.lab.figures import COLOURS, save
+from lookbehind.lab.lookup import Results, remembered
+from lookbehind.lab.metrics import (
+    calibration_error,
+    last_test_accuracy,
+    noisy_accuracy_at,
+    quantised_accuracy_at,
+    sharpness_at,
+    top_eigenvalue,
+)
+from lookbehind.lab.statistics import Difference, paired, shown
+from lookbehind.league.entrants import ENTRANTS, MORE, ONE, RIVALS, TWO, WHEN, Entrant
+from lookbehind.league.items import WHEN_BUDGET, reported
+from lookbehind.league.tasks import Task, tasks
+
+FOLDER = Path(__file__).resolve().parent
+SCALE = "cpu"
+SIGMA = 0.2
+GROUP_COLOURS = {RIVALS: "black", ONE: "blue", TWO: "orange", MORE: "vermillion"}
+
+
+@dataclass(frozen=True)
+class Board:
+    """A task with the archive, and what entrants came to in it."""
+
+    name: str
+    task: Task
+    results: Results
+
+    def value(self, entrant: Entrant, metric: Metric, budget: float) -> Value:
+        """Return what an entrant came to."""
+        cell: Derived = reported(entrant, self.task, budget, metric)
+        return evaluate(cell, self.results)
+
+    def accuracy(self, entrant: Entrant, budget: float) -> Value:
+        """Return its test accuracy."""
+        return self.value(entrant, last_test_accuracy(), budget)
+
+    def robust(self, entrant: Entrant, budget: float) -> Value:
+        """Return its accuracy with noisy weights."""
+        return self.value(entrant, noisy_accuracy_at(self.task.noise, SIGMA), budget)
+
+    @property
+    def middle(self) -> float:
+        """The budget at which the board is sorted: that of SAM's ordinary training, if there is one."""
+        return 2.0 if 2.0 in self.task.budgets else self.task.budgets[0]
+
+    @property
+    def done(self) -> bool:
+        """Whether every entrant has its number at every budget."""
+        return all(self.accuracy(e, b).winner is not None for e in ENTRANTS.values() for b in self.task.budgets)
+
+
+def difference(value: Value, other: Value, rivals: int) -> Difference | None:
+    """Return the paired difference of two entrants, its interval widened for so many rivals."""
+    seeds = sorted(value.by_seed.keys() & other.by_seed.keys())
+    return paired([value.by_seed[s] for s in seeds], [other.by_seed[s] for s in seeds], rivals) if seeds else None
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """Return a table of the page."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def board(at: Board) -> str:
+    """Return a task's tables."""
+    middle, task = at.middle, at.task
+    others = len(ENTRANTS) - 1
+    order = sorted(ENTRANTS, key=lambda n: -(at.accuracy(ENTRANTS[n], middle).mean or 0.0))
+    sgd, sam = at.accuracy(ENTRANTS["SGD"], middle), at.accuracy(ENTRANTS["SAM"], middle)
+    best = at.accuracy(ENTRANTS[order[0]], middle)
+    rows = []
+    for name in order:
+        entrant = ENTRANTS[name]
+        now = at.accuracy(entrant, middle)
+        behind = difference(now, best, others)
+        tie = behind is not None and (name == order[0] or not behind.shows)
+        against = [difference(now, other, others) for other in (sgd, sam)]
+        rows.append(
+            [
+                f"**{name}**" if tie else name,
+                *(at.accuracy(entrant, b).text() for b in task.budgets),
+                *("" if d is None or name in ("SGD", "SAM")[i : i + 1] else d.text() for i, d in enumerate(against)),
+                "" if now.winner is None else now.winner.label,
+            ]
+        )
+    heads = ["", *(f"{b:g} ×" for b in task.budgets), f"− SGD, {middle:g} ×", f"− SAM, {middle:g} ×", "chosen"]
+    measured = []
+    for name in sorted(known(), key=lambda n: -(at.robust(ENTRANTS[n], middle).mean or 0.0)):
+        entrant = ENTRANTS[name]
+        measured.append(
+            [
+                name,
+                *(at.robust(entrant, b).text() for b in task.budgets),
+                at.value(entrant, quantised_accuracy_at(task.bits, 4), middle).text(),
+                at.value(entrant, sharpness_at(task.sharpness, task.sharpness.radii[0]), middle).text(3),
+                at.value(entrant, top_eigenvalue(task.eigenvalue), middle).text(1),
+                at.value(entrant, calibration_error(task.calibration), middle).text(1),
+            ]
+        )
+    noisy = [f"σ = {SIGMA:g}, {b:g} ×" for b in task.budgets]
+    more = ["", *noisy, "4 bits", f"sharpness, r = {task.sharpness.radii[0]:g}", "λ₁", "calibration error"]
+    return f"""## {task.name}
+
+![Accuracy and robustness against cost](pictures/league-{at.name}.svg)
+
+Test accuracy (%) at budgets in units of the recipe's own; **bold**: not shown to be below the first at {middle:g} ×.
+
+{table(heads, rows)}
+
+With noisy weights and with weights of 4 bits (test accuracy, %), and three measurements at {middle:g} ×:
+
+{table(more, measured)}
+"""
+
+
+def known() -> list[str]:
+    """Return the entrants whose weights are measured: those of the last epoch."""
+    return [name for name, entrant in ENTRANTS.items() if not entrant.stops_early]
+
+
+def draw(at: Board) -> None:
+    """Draw what each entrant gets for its cost, with the front."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    panels: Any = figure.subplots(1, 2)
+    for axes, value, title in (
+        (panels[0], at.accuracy, "test accuracy (%)"),
+        (panels[1], at.robust, f"with noisy weights, σ = {SIGMA:g} (%)"),
+    ):
+        front = []
+        for i, budget in enumerate(at.task.budgets):
+            found = {name: value(ENTRANTS[name], budget) for name in known()}
+            means = {name: v.mean for name, v in found.items() if v.mean is not None}
+            if not means:
+                continue
+            first = max(means, key=means.__getitem__)
+            front.append((budget, means[first]))
+            axes.annotate(
+                first, (budget, means[first]), textcoords="offset points", xytext=(0, 7), fontsize=7, ha="center"
+            )
+            for j, (name, mean) in enumerate(means.items()):
+                behind = difference(found[name], found[first], len(means) - 1)
+                ties = name == first or (behind is not None and not behind.shows)
+                colour = COLOURS[GROUP_COLOURS[ENTRANTS[name].group]]
+                x = budget + (j - len(means) / 2) * 0.012
+                label = ENTRANTS[name].group if i == 0 and name == _first_of(ENTRANTS[name].group) else None
+                axes.plot(
+                    x, mean, "o", color=colour, markerfacecolor=colour if ties else "white", markersize=5, label=label
+                )
+        axes.plot(*zip(*front, strict=True), color="0.6", linewidth=1, zorder=0)
+        axes.set_xticks(list(at.task.budgets), [f"{b:g} ×" for b in at.task.budgets])
+        axes.set(xlabel="sample gradients, in units of the recipe's own", ylabel=title)
+        axes.margins(x=0.12, y=0.12)
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize=7, loc="lower right")
+    figure.suptitle(f"{at.task.name}: filled, not shown to be below the first; the line joins the first", fontsize=9)
+    save(figure, FOLDER / "pictures" / f"league-{at.name}.svg")
+
+
+def _first_of(group: str) -> str:
+    return next(name for name in known() if ENTRANTS[name].group == group)
+
+
+def when(at: Board) -> str:
+    """Return the table on which steps climb."""
+    value = {name: at.accuracy(entrant, WHEN_BUDGET) for name, entrant in WHEN.items()}
+    if any(v.winner is None for v in value.values()):
+        return ""
+    rows = []
+    for name in sorted(value, key=lambda n: -(value[n].mean or 0.0)):
+        entrant, its = WHEN[name], value[name]
+        gap = difference(its, value["SGD"], len(WHEN) - 1)
+        label = "" if its.winner is None else its.winner.label
+        text = "" if gap is None or name == "SGD" else gap.text()
+        rows.append([name, its.text(), text, at.robust(entrant, WHEN_BUDGET).text(), label])
+    heads = ["SAM climbs in", "test accuracy %", "− SGD", f"noisy weights, σ = {SIGMA:g}, %", "chosen"]
+    return f"### {at.task.name}\n\n{table(heads, rows)}\n"
+
+
+def bars(boards: list[Board]) -> str:
+    """Return whether the family earned its place, by the bars that were set before anything was trained."""
+    lines = []
+    cheap = [name for name in known() if ENTRANTS[name].group == ONE]
+    for at in boards:
+        if 1.0 not in at.task.budgets:
+            continue
+        sam, sgd = at.robust(ENTRANTS["SAM"], 2.0).mean, at.robust(ENTRANTS["SGD"], 1.0).mean
+        plain, climbed = at.accuracy(ENTRANTS["SGD"], 1.0).mean, at.accuracy(ENTRANTS["SAM"], 2.0).mean
+        robust = {name: at.robust(ENTRANTS[name], 1.0).mean or 0.0 for name in cheap}
+        gains = {name: at.accuracy(ENTRANTS[name], 1.0).mean or 0.0 for name in cheap}
+        if None in (sam, sgd, plain, climbed):
+            continue
+        assert sam is not None and plain is not None and climbed is not None and sgd is not None  # noqa: PT018
+        first, best = max(robust, key=robust.__getitem__), max(gains, key=gains.__getitem__)
+        verdict = "as robust as SAM" if robust[first] >= sam else "less robust than SAM"
+        lines.append(
+            f"- {at.task.name}: at one gradient a step {first} keeps {shown(robust[first])} % with noisy weights, SAM at "
+            f"two gradients {shown(sam)} %, SGD at one {shown(sgd)} %: {verdict}."
+        )
+        share = (gains[best] - plain) / (climbed - plain) if climbed > plain else float("nan")
+        lines.append(
+            f"- {at.task.name}: of SAM's gain in accuracy over SGD, {shown(climbed - plain, sign=True)} points, {best} has "
+            f"{shown(gains[best] - plain, sign=True)} at one gradient"
+            + (f" ({shown(100 * share, 0)} %)." if climbed > plain else ".")
+        )
+    return "\n".join(lines)
+
+
+def page(boards: list[Board], all_tasks: dict[str, Task]) -> str:
+    """Return docs/league.md."""
+    missing = [task.name for name, task in all_tasks.items() if name not in {b.name for b in boards}]
+    climbing = "\n".join(text for at in boards if (text := when(at)))
+    waits = f"Not trained yet: {', '.join(missing)}; `lookbehind list league` has what they cost.\n" if missing else ""
+    trials = "; ".join(f"{t.name}: {t.trials} settings, {len(t.tuning)} seeds" for t in all_tasks.values())
+    return f"""<!-- written by docs/league.py from docs/results/league.xz -->
+# The league: what a gradient buys
+
+Every method of the family, and the rivals at the price of plain training, at equal budgets of *sample gradients*, tuned alike.
+
+```sh
+lookbehind list league                        # what it costs
+lookbehind run league --scale cpu             # about two hours on two cores
+lookbehind report league --scale cpu          # pages with every setting, seed and curve
+lookbehind report league --scale cpu --store docs/results/league.xz    # those of this page, without training
+```
+
+**Rules.** A budget counts forward and backward passes of one image; a part of a minibatch counts as a part. Epochs and schedule
+are fitted to the budget. Every entrant tries as many settings on validation images ({trials}).
+The winner is trained anew with five fresh seeds, and its test accuracy after the last epoch is reported. Differences are paired over seeds;
+their 95 % intervals are widened for the number of entrants. ± is the standard deviation over seeds.
+
+**What these tasks cannot tell.** Nets of 24,000 to 75,000 weights on small images are not ImageNet. They show what happens with
+noisy labels and without, in minutes.
+
+{waits}
+## Did the cheap methods earn their place?
+
+Two bars were set before anything was trained: at one gradient a step, robustness to weight noise at least that of SAM at two on
+three tasks; and half of SAM's gain in accuracy.
+
+{bars(boards)}
+
+{chr(10).join(board(at) for at in boards)}
+## Which steps should climb?
+
+All spend {WHEN_BUDGET:g} gradients a step of the recipe: SAM in a quarter of the steps, or SGD and SAM for as many gradients.
+
+{climbing}"""
+
+
+def boards_of(results: Results) -> list[Board]:
+    """Return the tasks that are whole."""
+    seen = remembered(results)
+    found = [Board(name, task, seen) for name, task in tasks(SCALE).items()]
+    return [at for at in found if at.done]
+
+
+def main(archive: Path = FOLDER / "results" / "league.xz") -> None:
+    """Write the page and the pictures."""
+    boards = boards_of(Archive(archive))
+    for at in boards:
+        draw(at)
+    (FOLDER / "league.md").write_text(page(boards, tasks(SCALE)).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()
