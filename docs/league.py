@@ -1,7 +1,7 @@
 """Write the league's page, its pictures and the decisions of docs/which-method.md from the archive of results.
 
 pip install -e ".[lab]"
-python docs/league.py       some seconds; reads docs/results/league.xz, writes docs/league.md and docs/pictures/league-*.svg
+python docs/league.py       reads docs/results/league.xz, writes docs/league.md and docs/pictures/league-*.svg
 """
 
 from __future__ import annotations
@@ -211,13 +211,13 @@ def bars(boards: list[Board]) -> str:
         first, best = max(robust, key=robust.__getitem__), max(gains, key=gains.__getitem__)
         verdict = "as robust as SAM" if robust[first] >= sam else "less robust than SAM"
         lines.append(
-            f"- {at.task.name}: at one gradient a step {first} keeps {shown(robust[first])} % with noisy weights, SAM at "
-            f"two gradients {shown(sam)} %, SGD at one {shown(sgd)} %: {verdict}."
+            f"- {at.task.name}: at one gradient a step {first} keeps {shown(robust[first])} % with noisy weights, SAM "
+            f"at two gradients {shown(sam)} %, SGD at one {shown(sgd)} %: {verdict}."
         )
         share = (gains[best] - plain) / (climbed - plain) if climbed > plain else float("nan")
         lines.append(
-            f"- {at.task.name}: of SAM's gain in accuracy over SGD, {shown(climbed - plain, sign=True)} points, {best} has "
-            f"{shown(gains[best] - plain, sign=True)} at one gradient"
+            f"- {at.task.name}: of SAM's gain in accuracy over SGD, {shown(climbed - plain, sign=True)} points, {best} "
+            f"has {shown(gains[best] - plain, sign=True)} at one gradient"
             + (f" ({shown(100 * share, 0)} %)." if climbed > plain else ".")
         )
     return "\n".join(lines)
@@ -232,7 +232,8 @@ def page(boards: list[Board], all_tasks: dict[str, Task]) -> str:
     return f"""<!-- written by docs/league.py from docs/results/league.xz -->
 # The league: what a gradient buys
 
-Every method of the family, and the rivals at the price of plain training, at equal budgets of *sample gradients*, tuned alike.
+Every method of the family, and the rivals at the price of plain training, at equal budgets of *sample gradients*,
+tuned alike.
 
 ```sh
 lookbehind list league                        # what it costs
@@ -241,26 +242,28 @@ lookbehind report league --scale cpu          # pages with every setting, seed a
 lookbehind report league --scale cpu --store docs/results/league.xz    # those of this page, without training
 ```
 
-**Rules.** A budget counts forward and backward passes of one image; a part of a minibatch counts as a part. Epochs and schedule
-are fitted to the budget. Every entrant tries as many settings on validation images ({trials}).
-The winner is trained anew with five fresh seeds, and its test accuracy after the last epoch is reported. Differences are paired over seeds;
-their 95 % intervals are widened for the number of entrants. ± is the standard deviation over seeds.
+**Rules.** A budget counts forward and backward passes of one image. A part of a minibatch counts as a part. Epochs and
+schedule are fitted to the budget. Every entrant tries as many settings on validation images ({trials}).
+The winner is trained anew with five fresh seeds, and its test accuracy after the last epoch is reported.
+Differences are paired over seeds. Their 95 % intervals are widened for the number of entrants.
+± is the standard deviation over seeds.
 
-**What these tasks cannot tell.** Nets of 24,000 to 75,000 weights on small images are not ImageNet. They show what happens with
-noisy labels and without, in minutes.
+**What these tasks cannot tell.** Nets of 24,000 to 75,000 weights on small images are not ImageNet. They show what
+happens with noisy labels and without, in minutes.
 
 {waits}
 ## Did the cheap methods earn their place?
 
-Two bars were set before anything was trained: at one gradient a step, robustness to weight noise at least that of SAM at two on
-three tasks; and half of SAM's gain in accuracy.
+Two bars were set before anything was trained. At one gradient a step, robustness to weight noise is at least that of
+SAM at two, on three tasks. And a method at 1.1 gradients has half of SAM's gain in accuracy.
 
 {bars(boards)}
 
 {chr(10).join(board(at) for at in boards)}
 ## Which steps should climb?
 
-All spend {WHEN_BUDGET:g} gradients a step of the recipe: SAM in a quarter of the steps, or SGD and SAM for as many gradients.
+All spend {WHEN_BUDGET:g} gradients a step of the recipe: SAM in a quarter of the steps, or SGD and SAM for as many
+gradients.
 
 {climbing}"""
 

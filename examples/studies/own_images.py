@@ -36,13 +36,14 @@ def my_net(channels: int, classes: int) -> nn.Module:
     )
 
 
+SMALL = Workload(dataset="my_images", model="my_net", train=400, epochs=6, batch=50, schedule="cosine")
+study.compare("My images, my net", SMALL)
+
+
 @study.item("SGD, SAM and Lookbehind at equal cost")
 def accuracy(scale: str):
     """Return a table of test accuracies; each setting is chosen on validation images."""
-    small = Workload(
-        dataset="my_images", model="my_net", train=400, epochs=6, batch=50, schedule="cosine", augment=False
-    )
-    workload, seeds = (small.model_copy(update={"epochs": 24}), range(5)) if scale == "cpu" else (small, range(3))
+    workload, seeds = (SMALL.for_epochs(24), range(5)) if scale == "cpu" else (SMALL, range(3))
     rows = {
         "SGD": grid(workload, "base", seeds, budget=3, lr=(0.05, 0.1)),
         "SAM": grid(workload, "sam", seeds, budget=3, perturbation="sam", rho=(0.1, 0.2)),

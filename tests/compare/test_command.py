@@ -52,6 +52,34 @@ def test_results_and_reuse(tmp_path: Path) -> None:
         assert a == b
 
 
+STUDY = """
+from lookbehind.lab import Study, Workload
+study = Study("Mine")
+study.compare("Few digits", Workload(dataset="digits", model="convnet", train=100, epochs=2, batch=50))
+"""
+
+
+def test_on_the_workload_of_a_study(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(STUDY)
+    words = ["compare", "--study", "mine.py", "--quick", "--methods", "sam", "lookbehind"]
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for sentence in ("Few digits · 1 seed · 2 epochs", "Few digits, at 12 gradients each", "Lookbehind-SAM"):
+        assert sentence in done.stdout or "nothing to compare at equal cost" in done.stdout
+    content = json.loads((tmp_path / "compare" / "compare.json").read_text())
+    assert {one["run"]["labels"] for one in content["runs"]} == {"Few digits"}
+    assert [one["result"]["gradients"] for one in content["runs"]] == [8, 12]
+    (tmp_path / "mine.py").write_text(STUDY.replace("study.compare", "print"))
+    for wrong, sentence in [
+        (["compare", "--study", "mine.py"], "mine.py declares nothing to compare on; write study.compare("),
+        (["compare", "--study", "yours.py"], "there is no file"),
+        (["compare", "--study", "mine.py", "--labels", "noisy"], "--labels is noisy; they are those of the digits"),
+    ]:
+        refused = run(*wrong, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert sentence in refused.stderr
+
+
 def test_an_interrupted_command_continues(tmp_path: Path) -> None:
     """What else can happen to a store is tested in tests/lab."""
     arguments = [*SMALL, "--seeds", "2", "--output", str(tmp_path)]

@@ -13,13 +13,17 @@ from rich.console import Console
 from lookbehind.compare import METHODS, Run, plan, result_of
 from lookbehind.compare.figure import _trade_off
 from lookbehind.compare.report import Rows, differences, table, to_csv, verdict
-from lookbehind.compare.runs import Result
+from lookbehind.compare.runs import DIGITS, Result
 from lookbehind.lab import Store, execute
 
 
 def a_run(**changes) -> Run:
-    settings = {"rho": 0.2, "k": 2, "alpha": 0.8, "radii": (0.1, 0.2), "epochs": 2}
-    return plan([changes.pop("method", "sam")], [changes.pop("labels", "noisy")], 1, **(settings | changes))[0]
+    settings = {"rho": 0.2, "k": 2, "alpha": 0.8, "radii": (0.1, 0.2)}
+    workload = DIGITS.for_epochs(changes.pop("epochs", 2))
+    planned = plan(
+        [changes.pop("method", "sam")], {changes.pop("labels", "noisy"): workload}, 1, **(settings | changes)
+    )
+    return planned[0]
 
 
 def a_result(accuracy: float = 90.0, gradients: int = 96, **changes) -> Result:

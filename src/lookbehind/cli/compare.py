@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lookbehind.cli.errors import NEEDS_LAB, UserError, WorkerLostError, some, usable, writing
 
@@ -34,8 +34,9 @@ def compare(
     device: str = "cpu",
     output: Path = Path("compare"),
     quick: bool = False,
+    study: Path | None = None,
 ) -> None:
-    """Compare optimizers on 1,797 real handwritten digits, with noisy and with clean labels.
+    """Compare optimizers on 1,797 real handwritten digits, with noisy and with clean labels, or on a study's workload.
 
     Trains SGD, SAM, Multistep-SAM, Lookahead-SAM and Lookbehind-SAM (fixed and adaptive α), and as controls SAM at
     radius k·ρ, SAM at learning rate α·k·η, and SGD and SAM for as many gradients as Lookbehind. Shows test accuracy,
@@ -55,6 +56,7 @@ def compare(
         output: folder for finished runs and results.
         quick: 6 epochs, and one seed unless --seeds says otherwise: less than half a minute. Too little to tell methods
             apart.
+        study: file of a study that declares what to compare on, by study.compare("title", workload).
 
     """
     try:
@@ -67,11 +69,14 @@ def compare(
         raise UserError(NEEDS_LAB)
     seeds = (1 if quick else 4) if seeds is None else seeds
     _check(seeds=seeds, rho=rho, k=k, alpha=alpha, radius=radius, device=device)
+    if study is not None and labels != "both":
+        raise UserError(f"--labels is {labels}; they are those of the digits, and --study brings its own")
+    prepare, workloads = _declared(study) if study is not None else (None, {})
     planned = runs.plan(
         [m for m in runs.METHODS if m in methods] if methods else list(runs.METHODS),
-        ("noisy", "clean") if labels == "both" else (labels,),
+        workloads or {name: runs.DIGITS for name in runs.NOISE if labels in (name, "both")},
         seeds=seeds,
-        epochs=6 if quick else 20,
+        quick=quick,
         rho=rho,
         k=k,
         alpha=alpha,
@@ -82,9 +87,25 @@ def compare(
         console = Console(width=170)
     try:
         with writing(output, "--output"):
-            command.compare(planned, output, console, device)
+            command.compare(planned, output, console, device, prepare)
     except command.FailedError as error:
         raise WorkerLostError(f"{error}; finished runs are kept, and the same command continues") from error
+
+
+def _declared(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Return what a process that trains calls first, and the workloads of a study."""
+    from functools import partial
+
+    from lookbehind.lab.study import StudyError, load, load_all
+
+    where = str(path.expanduser().resolve())
+    try:
+        declared = load(where)
+    except StudyError as error:
+        raise UserError(str(error)) from error
+    if not declared.comparisons:
+        raise UserError(f'{path} declares nothing to compare on; write study.compare("title", workload) in it')
+    return partial(load_all, (where,)), declared.comparisons
 
 
 def _check(*, seeds: int, rho: float, k: int, alpha: float, radius: Sequence[float], device: str) -> None:

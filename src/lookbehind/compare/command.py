@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from lookbehind.compare.figure import draw
 from lookbehind.compare.report import LAST_FIRST, Rows, differences, table, to_csv, to_json, verdict
-from lookbehind.compare.runs import METHODS, Labels, Result, Run, result_of
+from lookbehind.compare.runs import METHODS, Result, Run, result_of
 from lookbehind.lab import Store, fill
 from lookbehind.lab.engines.local import Event
 from lookbehind.lab.files import write
@@ -22,7 +22,13 @@ class FailedError(Exception):
     """Some runs failed."""
 
 
-def compare(runs: Sequence[Run], folder: Path, console: Console, device: str = "cpu") -> None:
+def compare(
+    runs: Sequence[Run],
+    folder: Path,
+    console: Console,
+    device: str = "cpu",
+    prepare: Callable[[], object] | None = None,
+) -> None:
     """Do the runs that are not on disk yet, then show tables and write tables, numbers and a picture.
 
     Args:
@@ -30,6 +36,7 @@ def compare(runs: Sequence[Run], folder: Path, console: Console, device: str = "
         folder: the store of finished runs, where the results are written too.
         console: where to show them.
         device: where to train.
+        prepare: called first in each process that trains.
 
     Raises:
         OSError: if the folder cannot be written to.
@@ -51,7 +58,7 @@ def compare(runs: Sequence[Run], folder: Path, console: Console, device: str = "
     spent = {trained: run.gradients for trained, run in rows.items()}
     with Watch(console, spent, done=[run.trained for run in done], say=say) as watch:
         wanted = [(run.trained, run.measurements) for run in runs]
-        failed = fill(wanted, store, on_event=watch.hear, devices=(device,), save_every=30.0)
+        failed = fill(wanted, store, on_event=watch.hear, devices=(device,), save_every=30.0, prepare=prepare)
     if failed:
         raise FailedError(f"{len(failed)} runs failed, the first with {next(iter(failed.values()))}")
     _report([(run, result) for run in runs if (result := result_of(run, store)) is not None], folder, console)
@@ -60,11 +67,8 @@ def compare(runs: Sequence[Run], folder: Path, console: Console, device: str = "
 def _report(finished: list[tuple[Run, Result]], folder: Path, console: Console) -> None:
     text = io.StringIO()
     plain = Console(width=170, file=text)
-    both: tuple[Labels, ...] = ("noisy", "clean")
-    for labels in both:
+    for labels in dict.fromkeys(run.labels for run, _ in finished):
         rows = Rows(finished, labels)
-        if not rows.by_method:
-            continue
         for output in (console, plain):
             print_fitting(output, table(rows), LAST_FIRST)
             if (compared := differences(rows)) is not None:

@@ -12,7 +12,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from lookbehind.compare.report import Finished, Rows
-from lookbehind.compare.runs import METHODS, Labels, Result
+from lookbehind.compare.runs import METHODS, TITLES, Result
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; controls are grey and differ by marker.
 STYLES: dict[str, dict[str, Any]] = {
@@ -31,7 +31,7 @@ STYLES: dict[str, dict[str, Any]] = {
 
 def draw(finished: Finished, folder: Path) -> list[Path]:
     """Draw one row of two panels for each label setting; write compare.png and compare.svg."""
-    labels: list[Labels] = [which for which in ("noisy", "clean") if any(run.labels == which for run, _ in finished)]
+    labels = list(dict.fromkeys(run.labels for run, _ in finished))
     figure, grid = pyplot.subplots(
         len(labels),
         2,
@@ -67,7 +67,11 @@ def _trade_off(axes: Axes, rows: Rows) -> None:
         axes.scatter(losses, sharpness, s=14, alpha=0.35, linewidths=0, **STYLES[method])
         mean = (sum(losses) / len(losses), sum(sharpness) / len(sharpness))
         axes.scatter(*mean, s=70, edgecolors="white", label=METHODS[method].label, zorder=3, **STYLES[method])
-    axes.set(xlabel="training loss", ylabel=f"125-sharpness at r = {run.radii[i]:g}", title=_title(rows))
+    axes.set(
+        xlabel="training loss",
+        ylabel=f"125-sharpness at r = {run.radii[i]:g}",
+        title=TITLES.get(rows.labels, rows.labels),
+    )
     # One-step sharpness can be negative, and a logarithmic axis would drop such points without a word.
     if all(y > 0 for y in shown):
         axes.set_yscale("log")
@@ -91,7 +95,3 @@ def _accuracies(axes: Axes, rows: Rows) -> None:
 
 def _accuracy(result: Result) -> float:
     return result.test_accuracy
-
-
-def _title(rows: Rows) -> str:
-    return "40 % of training labels drawn anew" if rows.labels == "noisy" else "clean labels"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from rich import box
 from rich.table import Table
 
-from lookbehind.compare.runs import METHODS, Labels, Result, Run
+from lookbehind.compare.runs import METHODS, TITLES, Labels, Result, Run
 from lookbehind.lab.statistics import FEWEST, Difference, mean, paired, shown, std
 
 Finished = Sequence[tuple[Run, Result]]
@@ -91,9 +91,8 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 def describe(labels: Labels, run: Run, seeds: int) -> str:
     """Return a table's title: the setting."""
-    noise = "40 % of training labels drawn anew" if labels == "noisy" else "clean labels"
     return (
-        f"Digits, {noise} · {seeds} seed{'s' * (seeds > 1)} · {run.epochs} epochs · "
+        f"{TITLES.get(labels, labels)} · {seeds} seed{'s' * (seeds > 1)} · {run.epochs} epochs · "
         f"ρ {run.rho:g}, k {run.k}, α {run.alpha:g} for all, not tuned"
     )
 
@@ -155,13 +154,16 @@ def differences(rows: Rows) -> Table | None:
     return result
 
 
+WHERE = {"noisy": "With noisy labels", "clean": "With clean labels"}
+
+
 def verdict(rows: Rows) -> str:
     """Return one sentence that says who wins at equal cost, and whether these seeds can show it.
 
     "Can show" means that the 95 % interval of the paired difference to a rival excludes zero, widened for the number of
     rivals.
     """
-    where = "With noisy labels" if rows.labels == "noisy" else "With clean labels"
+    where = WHERE.get(rows.labels, rows.labels)
     equal = rows.equal_cost()
     if len(equal) < 2:
         if "lookbehind" in rows.by_method and rows.budget() is None:

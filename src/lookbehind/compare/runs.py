@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,9 +11,14 @@ from lookbehind import lab
 from lookbehind.lab import Measurement, Method, NoiseSettings, SharpnessSettings, Store, Workload
 from lookbehind.lab.estimate import gradients
 
-Labels = Literal["noisy", "clean"]
+Labels = str  # "noisy" and "clean", those of the digits; or the title of a study's workload
 NOISE = {"noisy": 0.4, "clean": 0.0}  # fraction of the training labels drawn anew
+TITLES = {"noisy": "Digits, 40 % of training labels drawn anew", "clean": "Digits, clean labels"}
 SIGMA = 0.4
+QUICK = 6  # epochs
+DIGITS = Workload(
+    dataset="digits", model="convnet", train=1000, epochs=20, batch=64, weight_decay=5e-4, schedule="cosine"
+)
 
 
 class Run(BaseModel):
@@ -30,21 +34,13 @@ class Run(BaseModel):
     alpha: float
     radii: tuple[float, ...]
     epochs: int
+    workload: Workload | None = None  # of a study; None: the digits
 
     @property
     def trained(self) -> lab.Run:
         """The run of the lab. Batch-norm statistics follow unperturbed passes, for all methods alike."""
-        digits = Workload(
-            dataset="digits",
-            model="convnet",
-            train=1000,
-            noise=NOISE[self.labels],
-            epochs=self._epochs(),
-            batch=64,
-            weight_decay=5e-4,
-            schedule="cosine",
-        )
-        return lab.Run(workload=digits, method=self._method(), seed=self.seed)
+        workload = self.workload or DIGITS.model_copy(update={"noise": NOISE[self.labels]})
+        return lab.Run(workload=workload.for_epochs(self._epochs()), method=self._method(), seed=self.seed)
 
     @property
     def measurements(self) -> tuple[Measurement, Measurement]:
@@ -126,12 +122,22 @@ METHODS = {
 }
 
 
-def plan(methods: Sequence[str], labels: Sequence[Labels], seeds: int, **settings: object) -> list[Run]:
+def plan(
+    methods: Sequence[str], workloads: Mapping[str, Workload], seeds: int, quick: bool = False, **settings: object
+) -> list[Run]:
     """Return the runs of a comparison, seed by seed, so that an interrupted one has whole seeds."""
+    shared = [
+        {
+            "labels": name,
+            "epochs": min(QUICK, workload.epochs) if quick else workload.epochs,
+            "workload": None if name in NOISE else workload,
+        }
+        for name, workload in workloads.items()
+    ]
     return [
-        Run.model_validate({"method": method, "labels": which, "seed": seed, **settings})
+        Run.model_validate({"method": method, "seed": seed, **each, **settings})
         for seed in range(seeds)
-        for which in labels
+        for each in shared
         for method in methods
     ]
 

@@ -16,6 +16,7 @@ from lookbehind.lab.declared import DeclaredMethod, digest
 from lookbehind.lab.estimate import TWO_CORES, Device
 from lookbehind.lab.method import NEEDS
 from lookbehind.lab.parts import Declaration, Item
+from lookbehind.lab.run import Workload
 from lookbehind.lab.work import IMAGES, Images
 from lookbehind.methods import METHODS
 
@@ -45,6 +46,7 @@ class Study:
     devices: Mapping[str, Device] = field(default_factory=dict)
     costs: Path | None = None
     items: dict[str, Item] = field(default_factory=dict, init=False)
+    comparisons: dict[str, Workload] = field(default_factory=dict, init=False)
 
     def device(self, scale: str) -> Device:
         """Return what trains at a scale."""
@@ -112,6 +114,12 @@ class Study:
             return read
 
         return declare
+
+    def compare(self, title: str, workload: Workload) -> None:
+        """Declare what `lookbehind compare --study` compares the paper's methods on: classification of images."""
+        if not isinstance(workload, Workload):
+            raise TypeError(f"the workload is a {type(workload).__name__}; a lookbehind.lab.Workload is needed")
+        self.comparisons[title] = workload
 
     def item(self, title: str, *, name: str = "", scales: tuple[str, ...] = ()) -> Callable[[F], F]:
         """Declare a table or figure: a function from the name of a scale to a ``Declaration``, or to its parts.
