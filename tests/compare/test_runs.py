@@ -151,7 +151,24 @@ def test_the_verdict_names_the_best_at_equal_cost_whoever_it_is() -> None:
     assert "no difference to Lookbehind-SAM" in verdict(rows)
     unclear = clear | {"lookbehind": [95.0, 80.0, 97.0]}
     assert "no difference to" in verdict(Rows(_finished(unclear, gradients), "noisy"))
-    assert "nothing to compare" in verdict(Rows(_finished({"sam": [1.0]}, gradients), "noisy"))
+    said = verdict(Rows(_finished({"sam": [1.0]}, gradients), "noisy"))
+    assert said.endswith("nothing to compare at equal cost; add --methods lookbehind multistep sam-longer sgd-longer.")
+    three = {"sam": 64, "lookbehind": 96, "sgd": 32}
+    said = verdict(Rows(_finished({"sam": [1.0], "lookbehind": [2.0], "sgd": [0.0]}, three), "noisy"))
+    assert said.endswith("add --methods multistep sam-longer sgd-longer.")  # what is there is not asked for
+
+
+def test_fewer_than_three_seeds_show_nothing() -> None:
+    gradients = {"sam": 64, "lookbehind": 96, "sam-longer": 96}
+    rows = Rows(
+        _finished({"sam": [1.0, 2.0], "lookbehind": [80.0, 81.0], "sam-longer": [90.0, 91.0]}, gradients), "noisy"
+    )
+    assert "SAM, longer is ahead (90.50 %); so few seeds show nothing" in verdict(rows)
+    assert differences(rows) is None
+    out = io.StringIO()
+    Console(width=150, file=out).print(table(rows))
+    assert "±" not in out.getvalue()
+    assert "2 seeds at most: no spread" in out.getvalue()
 
 
 def test_csv_has_a_line_for_each_run() -> None:

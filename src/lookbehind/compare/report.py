@@ -38,6 +38,16 @@ class Rows:
         seeds = sorted(one.keys() & two.keys())
         return paired([one[s] for s in seeds], [two[s] for s in seeds], comparisons)
 
+    @property
+    def seeds(self) -> int:
+        """Return how many seeds the method with the most has."""
+        return max(map(len, self.by_method.values()))
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are seeds enough for a spread and an interval."""
+        return self.seeds >= FEWEST
+
     def budget(self) -> int | None:
         """Return Lookbehind's gradient evaluations, the budget at which methods are compared."""
         for method in ("lookbehind", "lookbehind-adaptive"):
@@ -129,8 +139,9 @@ def table(rows: Rows) -> Table:
             f"{rows.gradients(method):,}" + (" =" if method in equal else ""),
             f"{mean([x.seconds for _, x in runs]):.1f}",
         )
+    spread_is = "mean ± standard deviation over seeds" if rows.enough else f"{rows.seeds} seeds at most: no spread"
     result.caption = (
-        "mean ± standard deviation over seeds; = marks Lookbehind's cost; rows below the line are controls; training "
+        f"{spread_is}; = marks Lookbehind's cost; rows below the line are controls; training "
         "loss and 125-sharpness (eq. 5, one step) on the training labels in eval mode; noisy weights: σ 0.4, "
         "batch norm re-estimated"
     )
@@ -142,7 +153,7 @@ def table(rows: Rows) -> Table:
 def differences(rows: Rows) -> Table | None:
     """Return the table of paired differences against SAM and, at equal cost, against the longer SAM."""
     others = [other for other in ("sam", "sam-longer") if other in rows.by_method]
-    if not others:
+    if not others or not rows.enough:
         return None
     result = Table(title="Test accuracy, paired over seeds: difference [95 % interval each]", box=box.SIMPLE_HEAD)
     result.add_column("method", no_wrap=True)
@@ -168,12 +179,18 @@ def verdict(rows: Rows) -> str:
     if len(equal) < 2:
         if "lookbehind" in rows.by_method and rows.budget() is None:
             return f"{where}: nothing to compare at equal cost; Lookbehind diverged with every seed."
-        return f"{where}: nothing to compare at equal cost; add --methods such as lookbehind, sam-longer, sgd-longer."
+        budget = rows.budget()
+        missing = [m for m in ("lookbehind", "multistep", "sam-longer", "sgd-longer") if m not in rows.by_method]
+        if budget is not None:
+            missing = [m for m in missing if m != "lookbehind"]
+        return f"{where}: nothing to compare at equal cost; add --methods {' '.join(missing)}."
     best, rivals = equal[0], equal[1:]
     open_ = [m for m in rivals if not rows.against(best, m, len(rivals)).shows]
     names = [rows.name(m) for m in open_]
-    accuracy = mean(rows.values(best, _accuracy))
-    sentence = f"{where}, at {rows.budget():,} gradients each, {rows.name(best)} is best ({accuracy:.2f} %)"
+    accuracy, ahead = mean(rows.values(best, _accuracy)), "is best" if rows.enough else "is ahead"
+    sentence = f"{where}, at {rows.budget():,} gradients each, {rows.name(best)} {ahead} ({accuracy:.2f} %)"
+    if not rows.enough:
+        return f"{sentence}; so few seeds show nothing, --seeds 4 or more do."
     if not names:
         return f"{sentence}, and these seeds show it against all {len(rivals)} rivals."
     if len(names) == len(rivals):

@@ -27,6 +27,8 @@ COLOURS = {
     "purple": "#CC79A7",
 }
 MARKERS = {"circle": "o", "triangle": "^", "square": "s", "none": ""}
+CLIPPED = 3.0  # points from the baseline: the colours of all heat maps, which tell no more apart
+RUINED = 20.0  # points below the baseline: hatched
 LIGHTEST = 0.35  # a shade of 0 has so much of its colour, the rest is white
 
 
@@ -133,31 +135,31 @@ def _heatmap(figure: Figure, axes: Axes, part: Heatmap, filled: Filled) -> None:
     from matplotlib.patches import Rectangle
 
     cells, (baseline, *_) = filled.values[:-1], filled.values[-1]
-    known = [value.mean for row in cells for value in row if value and value.mean is not None]
     middle = _mean(baseline)
     if not math.isfinite(middle):  # nothing to be better or worse than: no colour
-        known_range, picture = 1.0, [[math.nan] * len(part.xs) for _ in part.ys]
+        picture = [[math.nan] * len(part.xs) for _ in part.ys]
     else:
-        known_range = max((abs(mean - middle) for mean in known), default=0.0) or 1.0
         picture = [[_mean(value) - middle for value in row] for row in cells]
     size = min(9.0, 60 / len(part.xs))  # to be zoomed into where there are many
-    image = axes.imshow(picture, cmap="RdBu", norm=Normalize(-known_range, known_range), aspect="auto")
+    image = axes.imshow(picture, cmap="RdBu", norm=Normalize(-CLIPPED, CLIPPED), aspect="auto")
     for i, row in enumerate(cells):
         for j, value in enumerate(row):
-            if value is None or value.mean is None:
+            if value is None or value.mean is None or picture[i][j] < -RUINED:
                 axes.add_patch(
                     Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, hatch="///", edgecolor="0.8", linewidth=0)
                 )
             text = "" if value is None else shown(value.mean) if value.mean is not None else value.text()
-            dark = abs(picture[i][j]) > 0.65 * known_range
+            dark = abs(picture[i][j]) > 0.65 * CLIPPED
             axes.text(j, i, text, ha="center", va="center", color="white" if dark else "black", fontsize=size)
     axes.set_xticks(range(len(part.xs)), [f"{x:g}" for x in part.xs])
     axes.set_yticks(range(len(part.ys)), [f"{y:g}" for y in part.ys])
     axes.set(xlabel=part.x, ylabel=part.y)
     bar = figure.colorbar(image, ax=axes)
-    ends = (-known_range, 0.0, known_range)
+    ends = (-CLIPPED, 0.0, CLIPPED)
     text = "baseline missing" if not math.isfinite(middle) else f"baseline {shown(middle)}"
-    bar.set_ticks(ends, labels=[shown(ends[0], sign=True), text, shown(ends[2], sign=True)], fontsize=8)
+    bar.set_ticks(
+        ends, labels=[f"{shown(ends[0], 0)} or less", text, f"{shown(ends[2], 0, sign=True)} or more"], fontsize=8
+    )
 
 
 def _mean(value: Value | None) -> float:

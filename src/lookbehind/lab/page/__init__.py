@@ -77,7 +77,11 @@ def write(
     together = facts([part for each in declared for part in each.parts], results, device)
     earlier = _earlier(folder, {item.name for item in items})
     page = _template("index.html").render(
-        scale=scale, items=list(zip(items, known, strict=True)), facts=together, earlier=earlier
+        scale=scale,
+        items=list(zip(items, known, strict=True)),
+        facts=together,
+        earlier=earlier,
+        pictured={path.stem for path in written if path.suffix == ".svg"},
     )
     return [*written, _file(folder / "index.html", page)]
 
