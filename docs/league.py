@@ -1,4 +1,4 @@
-"""Write the league's page, its pictures and the decisions of docs/which-method.md from the archive of results.
+"""Write the league's page, its pictures, and the decisions of README and docs/which-method.md from the archive.
 
 pip install -e ".[lab]"
 python docs/league.py       reads docs/results/league.xz, writes docs/league.md and docs/pictures/league-*.svg
@@ -223,6 +223,44 @@ def bars(boards: list[Board]) -> str:
     return "\n".join(lines)
 
 
+def decisions(boards: list[Board]) -> list[str]:
+    """Return what to use when, a sentence for each task, budget and wish, with its number and interval."""
+    lines = []
+    for at in boards:
+        for budget in at.task.budgets:
+            price = f"{at.task.name}, {budget:g} × the gradients of the recipe"
+            found = {name: at.accuracy(entrant, budget) for name, entrant in ENTRANTS.items()}
+            lines.append(f"**{price}:** {_first(found, 'SGD')}")
+        robust = {name: at.robust(ENTRANTS[name], at.task.budgets[0]) for name in known()}
+        wish = f"**{at.task.name}, weights that will be perturbed, {at.task.budgets[0]:g} ×:** "
+        lines.append(wish + _first(robust, "SGD"))
+    return lines
+
+
+def _first(found: dict[str, Value], rival: str) -> str:
+    """Say who is first, by how much before a rival, and how many cannot be told from it."""
+    means = {name: value.mean for name, value in found.items() if value.mean is not None}
+    first = max(means, key=means.__getitem__)
+    gaps = {name: difference(found[first], found[name], len(found) - 1) for name in means if name != first}
+    ties = [name for name, gap in gaps.items() if gap is not None and not gap.shows]
+    before = "" if first == rival else f", {gaps[rival].text()} points before {rival}" if gaps[rival] else ""
+    told = f"{len(ties)} of {len(gaps)} others cannot be told from it" if ties else "shown against all others"
+    return f"{first}, {found[first].text()} %{before}; {told}."
+
+
+def front(boards: list[Board]) -> str:
+    """Return the README's four sentences."""
+    return "\n".join(f"- {line}" for line in decisions(boards)[:4])
+
+
+def put(path: Path, text: str) -> None:
+    """Write text between the marks of a page."""
+    page = path.read_text()
+    before, rest = page.split("<!-- league -->", 1)
+    after = rest.split("<!-- /league -->", 1)[1]
+    path.write_text(f"{before}<!-- league -->\n{text}\n<!-- /league -->{after}")
+
+
 def page(boards: list[Board], all_tasks: dict[str, Task]) -> str:
     """Return docs/league.md."""
     missing = [task.name for name, task in all_tasks.items() if name not in {b.name for b in boards}]
@@ -281,6 +319,8 @@ def main(archive: Path = FOLDER / "results" / "league.xz") -> None:
     for at in boards:
         draw(at)
     (FOLDER / "league.md").write_text(page(boards, tasks(SCALE)).rstrip() + "\n")
+    put(FOLDER.parent / "README.md", front(boards))
+    put(FOLDER / "which-method.md", "\n".join(f"- {line}" for line in decisions(boards)))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from lookbehind import _tensors
 
@@ -32,12 +34,25 @@ def elsewhere(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "elsewhere")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores for ``-n auto``: some tests wait, for a cluster or for processes that they kill."""
+    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
 @pytest.fixture(scope="session")
-def found() -> Callable[[str], tuple[Any, Any]]:
-    """All cases of several processes run in one pair of them; a test looks at what both found."""
+def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Any]]:
+    """All cases of several processes run in one pair of them; a test looks at what both found.
+
+    Workers share what the first of them finds.
+    """
     from tests.real_training import two_processes  # takes seconds to import
 
-    results = two_processes.run()
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with FileLock(folder / "two-processes.lock"):
+        if not (folder / "two-processes.pickle").exists():
+            (folder / "two-processes.pickle").write_bytes(pickle.dumps(two_processes.run()))
+    results = pickle.loads((folder / "two-processes.pickle").read_bytes())
 
     def look(name: str) -> tuple[Any, Any]:
         for result in results:

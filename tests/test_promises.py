@@ -1,4 +1,4 @@
-"""One test for each promise of the README, of the same name, for every optimizer. The depth is in the other folders."""
+"""One test for each promise of docs/promises.md, of the same name. The depth is in the other folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sgd(task: Task) -> torch.optim.SGD:
 
 
 def test_every_promise_has_a_test_of_its_name() -> None:
-    promises = (ROOT / "README.md").read_text().split("## Promises")[1].split("\n## ")[0]
+    promises = (ROOT / "docs" / "promises.md").read_text()
     names = [
         "test_" + name.lower().replace(",", "").replace(" ", "_")
         for name in re.findall(r"^- \*\*(.+?)\.\*\*", promises, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""How a model is called with a minibatch: the one place that knows forms of inputs, outputs, targets and losses."""
+"""Call a model with a minibatch: the one place that knows forms of inputs, outputs, targets and losses."""
 
 from __future__ import annotations
 

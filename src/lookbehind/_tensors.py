@@ -24,7 +24,7 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def alike(tensors: list[Tensor], other: Tensor) -> bool:
-    """Whether all tensors have the dtype and the device of another."""
+    """Return whether all tensors have the dtype and the device of another."""
     dtype, device = other.dtype, other.device
     return all(t.dtype is dtype and t.device == device for t in tensors)
 
@@ -56,7 +56,7 @@ def divide_(targets: list[Tensor], divisor: float) -> None:
 
 
 def on_host(tensor: Tensor) -> bool:
-    """Whether a number in a tensor can be read without waiting for a device."""
+    """Return whether a number in a tensor can be read without waiting for a device."""
     return tensor.is_cpu
 
 

@@ -24,7 +24,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known about a method.
+    """Record of a method: title, paper, options, costs, evidence.
 
     Args:
         title: its name.

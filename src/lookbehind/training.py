@@ -24,7 +24,7 @@ from lookbehind.optim import FractionSAM
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch was like. Means are over steps, each at the unperturbed weights before the step."""
+    """Record of one epoch. Means are over steps, each at the unperturbed weights before the step."""
 
     loss: float
     accuracy: float | None  # of the training images, in percent; None if the targets are no class numbers
@@ -37,7 +37,7 @@ class Epoch:
 
 @dataclass
 class History:
-    """What a training run was like; ``diverged`` if it ended with a loss or a weight that is not finite."""
+    """Record of a training run; ``diverged`` if it ended with a loss or a weight that is not finite."""
 
     epochs: list[Epoch] = field(default_factory=list)
     diverged: bool = False
@@ -280,5 +280,5 @@ def _mean(values: list[Tensor]) -> float:
 
 
 def _finite(model: nn.Module) -> bool:
-    """Whether all weights are finite. The last step of an epoch can ruin them without a trace in its losses."""
+    """Return whether all weights are finite. The last step of an epoch can ruin them without a trace in its losses."""
     return all(bool(p.isfinite().all()) for p in model.parameters())

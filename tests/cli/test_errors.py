@@ -179,7 +179,7 @@ def test_a_traceback_shows_the_user_s_own_line(here: Path, capsys) -> None:
             "net.pt cannot be written (File exists); choose another",
         ),
         (["measure", "sharpness", "net.pt", "--output", "net.pt/x"], "net.pt/x cannot be written (Not a directory)"),
-        (["report", "table5", "--scale", "smoke", "--output", "net.pt"], "net.pt cannot be written (File exists)"),
+        (["report", "table5", "--scale", "smoke", "--store", "net.pt"], "net.pt, which is not a folder; name a folder"),
         (["compare", "--quick", "--output", "net.pt"], "cannot be written"),
     ],
 )

@@ -82,7 +82,9 @@ def test_on_the_workload_of_a_study(tmp_path: Path) -> None:
 
 def test_an_interrupted_command_continues(tmp_path: Path) -> None:
     """What else can happen to a store is tested in tests/lab."""
-    arguments = [*SMALL, "--seeds", "2", "--output", str(tmp_path)]
+    (tmp_path / "mine.py").write_text(STUDY.replace("epochs=2", "epochs=30"))
+    arguments = ["compare", "--study", str(tmp_path / "mine.py"), "--methods", "sgd", "sam", "lookbehind"]
+    arguments += ["--radius", "0.1", "--seeds", "2", "--output", str(tmp_path)]
     process = subprocess.Popen(
         [*COMMAND, *arguments],
         stdout=subprocess.DEVNULL,

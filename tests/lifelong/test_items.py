@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
 
 import pytest
 
-from lookbehind.lab import Run, Store, fill
+from lookbehind.lab import Run
 from lookbehind.lab.cell import Candidate, Derived
 from lookbehind.lab.estimate import estimate
-from lookbehind.lab.export import to_csv
 from lookbehind.lab.metrics import gradient_evaluations
 from lookbehind.lab.metrics_lifelong import (
     chosen_value,
     final_accuracy,
     final_validation_accuracy,
 )
-from lookbehind.lab.page import write
 from lookbehind.lab.parts import Heatmap, Lines, Table, cells
-from lookbehind.lab.report import read, tasks, tasks_now, tasks_possible
+from lookbehind.lab.report import tasks, tasks_possible
 from lookbehind.lab.stream import Stream
 from lookbehind.models import MODELS
 from lookbehind.paper import DEVICES, ITEMS, SCALES
@@ -177,30 +174,6 @@ def test_figures_have_a_curve_for_each_method_and_square_matrices() -> None:
         if isinstance(part, Heatmap):
             places = [tuple(dict(cell.metric.arguments).values()) for row in part.cells for cell in row]
             assert places == [(t, u) for t in range(1, 6) for u in range(1, 6)]
-
-
-@pytest.mark.timeout(200)
-def test_at_scale_smoke_all_of_it_works(tmp_path: Path) -> None:
-    """Real runs, tables, pictures and pages."""
-    store = Store(tmp_path / "store")
-    items = [ITEMS[name] for name in NAMES]
-    parts = [part for item in items for part in item.at("smoke").parts]
-    while open_ := [task for task in tasks_now(parts, store) if store.result(task[0]) is None]:
-        fill(open_, store, processes=1)
-    for part in parts:
-        for row in read(part, store).values:
-            for value in row:
-                assert value is None or value.mean is not None or value.published is not None
-    honest = read(parts[0], store)
-    for values in honest.values:
-        assert 40 < values[0].mean <= 100
-        assert -30 < values[1].mean < 60
-    assert "ER + Lookbehind-SAM" in to_csv(honest)
-    paths = write(items, store, tmp_path / "pages", "smoke", DEVICES["smoke"])
-    page = (tmp_path / "pages" / "table2.html").read_text()
-    assert {"table2.svg", "table2.html", "table7.html", "index.html"} <= {path.name for path in paths}
-    assert page.count("<svg") >= 5  # curves and four matrices
-    assert all(number in page for number in ("58.41", "12.37"))  # the paper's
 
 
 def test_unknown_scale() -> None:

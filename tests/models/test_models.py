@@ -293,7 +293,7 @@ def test_names_are_those_of_torchvision() -> None:
 
 
 def test_mistakes() -> None:
-    with pytest.raises(ValueError, match="model is 'resnet9'; allowed are convnet, resnet8"):
+    with pytest.raises(ValueError, match=r"model is 'resnet9'; did you mean resnet8\? Allowed are convnet, resnet8"):
         build("resnet9")
     with pytest.raises(ValueError, match="channels is 0"):
         build("resnet8", channels=0)

@@ -45,7 +45,7 @@ class Chosen:
 
     @property
     def prepare(self) -> Any:
-        """What a process that trains calls first: the studies register what they declare."""
+        """Return the function by which a process that trains loads the studies, or None."""
         from lookbehind.lab.study import load_all
 
         return partial(load_all, self.studies) if self.studies else None

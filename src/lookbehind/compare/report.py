@@ -45,7 +45,7 @@ class Rows:
 
     @property
     def enough(self) -> bool:
-        """Whether there are seeds enough for a spread and an interval."""
+        """Return whether there are seeds enough for a spread and an interval."""
         return self.seeds >= FEWEST
 
     def budget(self) -> int | None:

@@ -1,4 +1,4 @@
-"""What is compared: each run of the lab with the name of its row, and its numbers as the tables want them."""
+"""Runs of a comparison, their rows, and their numbers for the tables."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Run(BaseModel):
 
     @property
     def gradients(self) -> int:
-        """How many gradients the run evaluates."""
+        """Return how many gradients the run evaluates."""
         return gradients(self.trained)
 
     def _epochs(self) -> int:
@@ -84,7 +84,7 @@ class Run(BaseModel):
 
 
 class Result(BaseModel):
-    """What a run gave. Numbers that are not finite, as of a diverged run, are absent."""
+    """Result of a run. Numbers that are not finite, as of a diverged run, are absent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -82,7 +82,7 @@ class CropAndFlip:
         return _pick(images, rows.clamp(0, height - 1), columns.clamp(0, width - 1)) * inside
 
     def _places(self, offset: Tensor, length: int) -> Tensor:
-        """Where each pixel of the crop lies in the image, which begins at ``padding`` in the padded one."""
+        """Return where each pixel of the crop lies in the image, which begins at ``padding`` in the padded one."""
         return offset[:, None] - self.padding + torch.arange(length, device=offset.device)
 
 

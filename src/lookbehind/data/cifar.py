@@ -129,7 +129,7 @@ class _Bounded:
 
 
 class Array:
-    """What a pickle says of a NumPy array. No code of NumPy's sees it."""
+    """A NumPy array as a pickle describes it. No code of NumPy's sees it."""
 
     shape: Any = None
     dtype: Any = None
@@ -158,7 +158,7 @@ class Array:
 
 
 class _Dtype:
-    """What a pickle says of a NumPy dtype."""
+    """A NumPy dtype as a pickle describes it."""
 
     def __init__(self, name: Any = None, *_: Any) -> None:
         self.name = name
@@ -168,7 +168,7 @@ class _Dtype:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes into a pickle of protocol 2."""
+    """Return bytes as Python 3 writes them into a pickle of protocol 2."""
     if encoding not in ("latin1", b"latin1"):
         raise DataError(f"text encoded as {encoding!r}")
     return text.encode("latin1")

@@ -1,4 +1,4 @@
-"""What is raised when data are missing, damaged or not what they should be."""
+"""Errors raised when data are missing, damaged or not what they should be."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from lookbehind.data.views import ResizedCrop
 
 @dataclass(frozen=True)
 class Dataset:
-    """How a data set is had.
+    """A data set: its files, and the function that reads them.
 
     Args:
         title: its name in sentences.

@@ -1,4 +1,4 @@
-"""Which images of a data set are trained on, validated on and tested on, and with which labels."""
+"""Choose training, validation and test images, and draw label noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the German-English dictionary of Frank Richter (TU Chemnitz) is, as Debian's package trans-de-en installs it.
+"""Find the German-English dictionary of Frank Richter (TU Chemnitz) is, as Debian's package trans-de-en installs it.
 
 It is under the GPL (version 2 or later): it is read where it is installed, and no part of it is in this package.
 """

@@ -1,4 +1,4 @@
-"""How photographs of any size are shown: a random part of them in training, the middle in evaluation."""
+"""Views of photographs of any size: a random part of them in training, the middle in evaluation."""
 
 from __future__ import annotations
 

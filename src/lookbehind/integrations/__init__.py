@@ -1,4 +1,4 @@
-"""What trainers of other libraries need to work with optimizers that take more than one gradient a step.
+"""Adapters by which trainers of other libraries work with optimizers that take several gradients a step.
 
 Each module needs its library and is imported by name, such as ``lookbehind.integrations.transformers``.
 """

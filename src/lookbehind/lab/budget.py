@@ -1,4 +1,4 @@
-"""What every comparison owes: each rival at the same number of gradients, and the controls of a larger step."""
+"""Rivals of a comparison at the same number of gradients, and the controls of a larger step."""
 
 from __future__ import annotations
 

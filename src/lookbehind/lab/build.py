@@ -28,7 +28,7 @@ Steps = Callable[[], int] | None  # counts the steps of the whole training
 
 @dataclass
 class Trainer:
-    """What a run trains with. ``optimizer`` is the method around ``base``, or ``base`` itself.
+    """Model, optimizer and schedule of a run. ``optimizer`` is the method around ``base``, or ``base`` itself.
 
     The scheduler holds the base, so that both outlast a change of method.
     """

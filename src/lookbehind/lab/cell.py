@@ -52,7 +52,7 @@ class Cell:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What is read off each run."""
+        """Return the metrics that are read off each run."""
         return (self.metric,) if self.select_by is None else (self.metric, self.select_by)
 
     @cached_property
@@ -89,7 +89,7 @@ class Derived:
         return tuple(self.make(*winners) for winners in product(*(cell.candidates for cell in self.of)))
 
     def settle(self, results: Results) -> Cell | Value:
-        """Return the cell that it has come to, or what there is to say while, or because, there is none."""
+        """Return the resolved cell, or a placeholder that says why there is none."""
         values = [evaluate(cell, results) for cell in self.of]
         if any(value.open for value in values):
             return Value(waiting=True, published=self.published)
@@ -104,7 +104,7 @@ AnyCell = Cell | Derived
 
 @dataclass(frozen=True)
 class Value:
-    """What a cell comes to.
+    """Number of a cell, its spread, and the states of its runs.
 
     ``by_seed`` has the winner's number for each seed (the mean of its draws, where there are several). ``mean`` and
     ``std`` are over all numbers, ``n`` of them; they are None where there is nothing to tell.
@@ -151,7 +151,7 @@ class Value:
 
     @property
     def remark(self) -> str:
-        """What a reader must know of a number that is not whole; empty if there is nothing."""
+        """Return the footnote of an incomplete result; empty if it is complete."""
         if self.waiting:
             return "its settings follow from cells that are not done"
         runs = sum(self.states.values())
@@ -165,7 +165,7 @@ class Value:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What is known of one run: its state, and if that is "finished" the numbers of each metric."""
+    """State of one run, and if that is "finished" the numbers of each metric."""
 
     state: str
     numbers: tuple[tuple[float, ...], ...] = ()

@@ -1,4 +1,4 @@
-"""What each item of a study costs: computed, or read from a file where that takes seconds."""
+"""Costs of the items of a study: computed, or read from a file where that takes seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Cost:
-    """How many runs an item needs, and how many hours they take."""
+    """Number of runs that an item needs, and their hours."""
 
     runs: int
     hours: float

@@ -1,4 +1,4 @@
-"""What studies declare by name: methods of their own, and the digest of the source behind each name."""
+"""Registry of what studies declare: their methods, and the digest of the source behind each name."""
 
 from __future__ import annotations
 

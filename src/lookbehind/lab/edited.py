@@ -1,4 +1,4 @@
-"""What a study's author has edited since runs of it were trained: other runs now, and the old ones stay."""
+"""Find the methods and workloads that were edited since runs of them were trained."""
 
 from __future__ import annotations
 

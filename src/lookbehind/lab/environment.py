@@ -1,4 +1,4 @@
-"""Where and with what a run was trained: all beside its settings that may move its last digits."""
+"""Environment of a run: all beside its settings that may move its last digits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an item will cost: gradient evaluations exactly, hours roughly. No data set need be there."""
+"""Cost of an item: gradient evaluations exactly, hours roughly. No data set need be there."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ A100 = Device(
 
 @dataclass(frozen=True)
 class Estimate:
-    """What parts cost at most: what a selection has still to decide is counted at its most expensive outcome."""
+    """Cost of parts at most: what a selection has still to decide is counted at its most expensive outcome."""
 
     runs: int
     gradients: int  # gradient evaluations, each on a minibatch, in training

@@ -51,12 +51,12 @@ class FineTuning(Declared):
 
     @property
     def title(self) -> str:
-        """What a sentence calls it."""
+        """Return its name in a sentence."""
         return f"{self.dataset}, {self.model}{'' if self.adapters is None else ', adapters'}"
 
     @property
     def pretrained_head(self) -> bool:
-        """Whether the head is pretrained too, so that the net can be used as it is."""
+        """Return whether the head is pretrained too, so that the net can be used as it is."""
         return self.weights is not None and not self.new_head
 
     def for_epochs(self, epochs: int) -> FineTuning:

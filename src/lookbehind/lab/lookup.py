@@ -1,4 +1,4 @@
-"""Where a report looks results up."""
+"""Lookup of results for reports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lookbehind.lab.run import Measurement, Run
 
 
 class Results(Protocol):
-    """Where results are read: a ``Store``, or anything that answers these three."""
+    """Source of results: a ``Store``, or anything that answers these three."""
 
     def result(self, run: Run) -> Result | None:
         """Return what a finished or diverged run gave."""

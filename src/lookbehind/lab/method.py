@@ -25,7 +25,7 @@ MINIBATCHES = "minibatches"
 
 
 class Method(Frozen):
-    """How a step is taken: ``base`` alone, or an optimizer around it.
+    """Method of a step: ``base`` alone, or an optimizer around it.
 
     ``kind`` is "base", "sam", "multistep", "lookahead" or "lookbehind", with the fields below; or a name of
     ``lookbehind.METHODS``, or of a study's method, with ``options``. The option ``minibatches`` of these says how many
@@ -99,7 +99,7 @@ class Method(Frozen):
 
     @property
     def title(self) -> str:
-        """What a sentence calls it."""
+        """Return its name in a sentence."""
         if self.kind in NEEDS:
             return f"{'' if self.kind == 'sam' else self.kind} {self.perturbation or ''}".strip()
         known = METHODS.get(self.kind) or declared.METHODS.get(self.kind)

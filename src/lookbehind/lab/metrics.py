@@ -1,4 +1,4 @@
-"""What is read off a finished run: one number, or several that are pooled (the draws of noisy weights)."""
+"""Metrics of a finished run: one number, or several that are pooled (the draws of noisy weights)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Numbers = tuple[float | None, ...]  # None: not finite; no number at all: the ru
 
 @dataclass(frozen=True)
 class Metric:
-    """How numbers are read off a run, and which direction is better. Two are equal that read alike.
+    """Metric of a run: how it is read, and which direction is better. Two are equal that read alike.
 
     Args:
         name: what an axis or a caption calls it.
@@ -157,7 +157,7 @@ def alpha_at(result: Result, epoch: int) -> Any:
 
 @metric("test accuracy (%) of the untouched checkpoint")
 def untouched_accuracy(result: Result) -> Any:
-    """What fine-tuning began with, if its head was pretrained too."""
+    """Accuracy with which fine-tuning began, if its head was pretrained too."""
     return result.data.get("untouched", ())
 
 

@@ -1,4 +1,4 @@
-"""What is read off a run through a stream of tasks."""
+"""Metrics of a run through a stream of tasks."""
 
 from __future__ import annotations
 

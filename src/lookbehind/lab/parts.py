@@ -80,7 +80,7 @@ class Heatmap:
 
 @dataclass(frozen=True)
 class Style:
-    """How a series is told from others: colour of Okabe and Ito's palette, marker, and shade (0 light, 1 full)."""
+    """Look of a series: colour of Okabe and Ito's palette, marker, and shade (0 light, 1 full)."""
 
     colour: str = "black"
     marker: Literal["circle", "triangle", "square", "none"] = "circle"
@@ -146,7 +146,7 @@ Part = Table | Heatmap | Lines | Scatter
 
 @dataclass(frozen=True)
 class Declaration:
-    """What an item is at one scale: its parts, how many figures stand side by side, and what was decided."""
+    """Content of an item at one scale: its parts, how many figures stand side by side, and what was decided."""
 
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""How far many runs are, while they are trained."""
+"""Progress of many runs while they are trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run gave, as data."""
+"""Result of a run, as data."""
 
 from __future__ import annotations
 

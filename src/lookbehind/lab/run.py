@@ -34,7 +34,7 @@ class Workload(Declared):
 
     @property
     def title(self) -> str:
-        """What a sentence calls it."""
+        """Return its name in a sentence."""
         return f"{self.dataset}, {self.model}"
 
     def for_epochs(self, epochs: int) -> Workload:

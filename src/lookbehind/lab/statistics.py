@@ -32,7 +32,7 @@ class Difference:
 
     @property
     def shows(self) -> bool:
-        """Whether the interval excludes zero."""
+        """Return whether the interval excludes zero."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
     def text(self, digits: int = 2) -> str:

@@ -151,7 +151,7 @@ class Store:
         return self._read(self.folder(run) / FAILURE, run, lambda content: str(content["error"]))
 
     def complete(self, run: Run, measurements: Iterable[Measurement] = ()) -> bool:
-        """Whether a run is done, and with it its measurements. There are none of a diverged run."""
+        """Return whether a run is done, and with it its measurements. There are none of a diverged run."""
         result = self.result(run)
         if result is None or result.status == "diverged":
             return result is not None

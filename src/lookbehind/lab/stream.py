@@ -52,7 +52,7 @@ class Stream(Declared):
 
     @property
     def title(self) -> str:
-        """What a sentence calls it."""
+        """Return its name in a sentence."""
         return f"{self.dataset} in {self.tasks} tasks, {self.model}"
 
     def for_epochs(self, epochs: int) -> Stream:

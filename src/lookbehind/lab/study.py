@@ -27,7 +27,7 @@ SUFFIX = ".py"
 
 @dataclass
 class Study:
-    """What a file declares: items, and the methods, models and data sets that they use.
+    """Study: items, and the methods, models and data sets that they use.
 
     Args:
         title: what a sentence calls it.

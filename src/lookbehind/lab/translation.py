@@ -49,7 +49,7 @@ class Translation(Frozen):
 
     @property
     def title(self) -> str:
-        """What a sentence calls it."""
+        """Return its name in a sentence."""
         return f"{self.dataset}, Transformer of {2 * self.layers} layers"
 
     def for_epochs(self, epochs: int) -> Translation:

@@ -1,4 +1,4 @@
-"""What a workload takes: minibatches, examples and operations, whatever the method. No data set need be there."""
+"""Work of a workload: minibatches, examples and operations, whatever the method. No data set need be there."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ IMAGES: dict[str, Images] = {
 
 @dataclass(frozen=True)
 class Work:
-    """What a workload takes, whatever the method.
+    """Work of a workload, whatever the method.
 
     Args:
         epochs: of the run.

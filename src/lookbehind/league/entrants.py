@@ -1,4 +1,4 @@
-"""Who takes part, and what each may tune: eight settings, the most promising first, so that fewer can be tried.
+"""Entrants of the league, and what each may tune: eight settings, the most promising first, so that fewer can be tried.
 
 The grids follow the published values of each method, an octave around them; ``docs/league.md`` shows which won.
 """

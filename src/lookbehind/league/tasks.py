@@ -1,4 +1,4 @@
-"""What is trained: tasks with their recipes, budgets and seeds."""
+"""Tasks of the league, with their recipes, budgets and seeds."""
 
 from __future__ import annotations
 

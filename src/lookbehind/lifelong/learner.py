@@ -1,4 +1,4 @@
-"""What the methods of lifelong learning have in common: a model with heads, a memory, and one ``observe``."""
+"""Base of the methods of lifelong learning: a model with heads, a memory, and one ``observe``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lookbehind.lifelong.memory import Reservoir
 
 @dataclass(frozen=True)
 class Observed:
-    """What a step was like, left on the device."""
+    """Record of a step, left on the device."""
 
     loss: Tensor  # before the step, at the weights that are kept
     right: Tensor  # images of those that the loss is over that were classified right

@@ -17,7 +17,7 @@ from lookbehind.training import Epoch, History
 
 @dataclass
 class Learnt(History):
-    """What learning was like: ``epochs`` of all tasks, one task's after the other's, and accuracies in percent.
+    """Record of learning: ``epochs`` of all tasks, one task's after the other's, and accuracies in percent.
 
     ``epochs[i].gradients`` counts gradients of a minibatch of ``batch`` images, rounded: every image that a gradient is
     taken of counts, replayed ones too, and a Hessian-vector product counts as two gradients.

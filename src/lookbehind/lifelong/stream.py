@@ -31,7 +31,7 @@ class TaskStream:
 
     @property
     def classes(self) -> int:
-        """How many outputs a model needs: tasks × ways."""
+        """Return how many outputs a model needs: tasks × ways."""
         return len(self.tasks) * self.ways
 
 

@@ -1,4 +1,4 @@
-"""What sharpness-aware training is for, measured: functions of (model, loss, data) that return a frozen result."""
+"""Measurements: functions of (model, loss, data) that return a frozen result."""
 
 from lookbehind.measure.alpha import AlphaTrace, alpha_trace
 from lookbehind.measure.density import SpectralDensity, spectral_density

@@ -47,7 +47,7 @@ class AlphaTrace:
 
 
 class Recording:
-    """What ``alpha_trace`` has recorded so far."""
+    """Values that ``alpha_trace`` has recorded so far."""
 
     def __init__(self, adaptive: str) -> None:
         self.adaptive = adaptive

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpectralDensity:
-    """How the eigenvalues of the Hessian are distributed: a density of integral 1, smoothed by a normal."""
+    """Distribution of the eigenvalues of the Hessian: a density of integral 1, smoothed by a normal."""
 
     grid: tuple[float, ...]
     density: tuple[float, ...]  # mean over probes, at each point of the grid

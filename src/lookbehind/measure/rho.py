@@ -1,4 +1,4 @@
-"""Which ρ for my model: a range finder, with its evidence."""
+"""Range finder for ρ, with its evidence."""
 
 from __future__ import annotations
 

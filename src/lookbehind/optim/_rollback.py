@@ -42,7 +42,7 @@ def without_grad(function: Callable[P, R]) -> Callable[P, R]:
 
 
 class Rollback:
-    """What a step that fails puts back.
+    """Restore the state from before a failed step.
 
     Args:
         params: the parameters.

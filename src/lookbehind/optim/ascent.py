@@ -59,12 +59,12 @@ class Ascent:
 
     @property
     def needs_gradient(self) -> bool:
-        """Whether the rule climbs by the gradient at the present weights."""
+        """Return whether the rule climbs by the gradient at the present weights."""
         return getattr(self.perturbation, "needs_gradient", True)
 
     @property
     def keeps_state(self) -> bool:
-        """Whether the rule has buffers. One that does not say so may have."""
+        """Return whether the rule has buffers. One that does not say so may have."""
         return getattr(self.perturbation, "keeps_state", True)
 
     def inner_steps(self, closures: Sequence[Closure]) -> Iterator[InnerStep]:

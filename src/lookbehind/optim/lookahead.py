@@ -174,7 +174,7 @@ class Lookahead(OptimizerWrapper):
 
     @property
     def shows_slow_weights(self) -> bool:
-        """Whether the model holds the slow weights in the middle of a cycle, so that the fast ones are kept apart."""
+        """Return whether the model holds the slow weights within a cycle, so that the fast ones are kept apart."""
         return bool(self._entry(self._keys["slow_shown"], False))
 
     def __getattr__(self, name: str) -> Any:

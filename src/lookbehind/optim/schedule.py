@@ -1,4 +1,4 @@
-"""Which steps climb, and how the radius follows the learning rate. Options of every method that climbs."""
+"""Schedules: which steps climb, and how the radius follows the learning rate. Options of every method that climbs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several items have in common that the paper leaves unsaid, or that the small scales change."""
+"""Notes that several items share: what the paper leaves unsaid, or that the small scales change."""
 
 SELECTED = (
     "As in the paper, a cell is the setting of the best mean test accuracy over seeds, and of each run its best epoch "

@@ -29,7 +29,7 @@ def variants(rule: Rule) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, the values of ρ among which the best is reported, of SAM and of ASAM, and seeds."""
+    """A workload, the values of ρ among which the best is reported, of SAM and of ASAM, and seeds."""
 
     title: str
     workload: Translation | FineTuning

@@ -1,4 +1,4 @@
-"""What is trained: data, model, recipe, and the grid of hyper-parameters, at three scales."""
+"""Workloads of the paper: data, model, recipe, and the grid of hyper-parameters, at three scales."""
 
 from __future__ import annotations
 

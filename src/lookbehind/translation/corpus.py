@@ -34,7 +34,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Source:
-    """How the pairs of a data set are had: found without reading, then read."""
+    """Source of the pairs of a data set: found without reading, then read."""
 
     find: Callable[[Path], Path]
     read: Callable[[Path], Published | tuple[Pair, ...]]

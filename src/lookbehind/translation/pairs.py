@@ -1,4 +1,4 @@
-"""What readers of data sets give."""
+"""Pairs of sentences, as readers of data sets give them."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from lookbehind.translation.tokens import END, PADDING
 
 
 class Translator(Protocol):
-    """What the search asks of a model: see ``TranslationTransformer``."""
+    """Model as the search calls it: see ``TranslationTransformer``."""
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """Return the memory of the sources, and where they are padding."""

@@ -26,7 +26,7 @@ PATIENCE = 1.0  # seconds until a run that another command is at is tried again
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a run: it finished an ``epoch``, is ``done``, ``failed``, or another command is at it."""
+    """Event of a run: it finished an ``epoch``, is ``done``, ``failed``, or another command is at it."""
 
     kind: Literal["epoch", "done", "failed", "elsewhere"]
     run: Run

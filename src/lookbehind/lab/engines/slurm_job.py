@@ -24,7 +24,7 @@ Wanted = tuple[tuple[Run, tuple[Measurement, ...]], ...]
 
 @dataclass(frozen=True)
 class Chunk:
-    """What a job does."""
+    """Runs of one job, and how it trains them."""
 
     wanted: Wanted
     root: Path

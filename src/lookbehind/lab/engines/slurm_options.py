@@ -1,4 +1,4 @@
-"""What to ask of Slurm."""
+"""Options of Slurm jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GRACE = 300  # seconds before its time limit at which a job is told, to save at 
 
 @dataclass(frozen=True)
 class Slurm:
-    """What to ask of Slurm.
+    """Options of Slurm jobs.
 
     For everything else ``sbatch`` reads variables: ``SBATCH_QOS``, ``SBATCH_CONSTRAINT``, ``SBATCH_MEM_PER_NODE``, …
 
@@ -52,7 +52,7 @@ class Slurm:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Where a job trains."""
+        """Return the devices of a job."""
         return tuple(f"cuda:{i}" for i in range(self.gpus)) or ("cpu",)
 
     @property

@@ -185,7 +185,7 @@ class Together(Store):
         return found
 
     def complete(self, run: Run, measurements: Iterable[Measurement] = ()) -> bool:
-        """Whether a run is done."""
+        """Return whether a run is done."""
         wishes = tuple(measurements)
         return bool(self._told(lambda: self.inner.complete(run, wishes)))
 

@@ -34,7 +34,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Message:
-    """What a worker says about its job."""
+    """Message of a worker about its job."""
 
     kind: Literal["epoch", "note", "done", "failed", "elsewhere", "lost", "unwritable"]
     gradients: float = 0

@@ -77,7 +77,7 @@ class Tuning:
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss or a weight is not finite."""
+        """Return whether a loss or a weight is not finite."""
         return self.history.diverged
 
     def train(self, after_epoch: AfterEpoch) -> None:

@@ -27,7 +27,7 @@ def fetch(workload: Workload) -> None:
 
 
 class Shares:
-    """What each of several processes takes of minibatches: an even part, or all of one that cannot be divided evenly.
+    """Share of each of several processes in minibatches: an even part, or all of one that cannot be divided evenly.
 
     So the mean over processes of the mean over a part is the mean over the minibatch.
 
@@ -71,12 +71,12 @@ class Images:
 
     @property
     def model(self) -> nn.Module:
-        """What is trained."""
+        """Return the model that is trained."""
         return self.trainer.model
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss or a weight is not finite."""
+        """Return whether a loss or a weight is not finite."""
         return self.history.diverged
 
     def train(self, after_epoch: AfterEpoch) -> None:

@@ -65,7 +65,7 @@ class Lifelong:
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss or a weight is not finite."""
+        """Return whether a loss or a weight is not finite."""
         return self.learnt.diverged
 
     def train(self, after_epoch: AfterEpoch) -> None:

@@ -1,4 +1,4 @@
-"""What stands behind a number: the setting that won, how it was chosen, its seeds, and the curves of its runs."""
+"""Provenance of a number: the setting that won, how it was chosen, its seeds, and the curves of its runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a page states of its runs: how many there are, what they cost, with what they were trained, what is missing."""
+"""Facts of a page about its runs: their number, cost and environments, and what is missing."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Facts:
 
     @property
     def runs(self) -> int:
-        """How many there are."""
+        """Return the number of runs."""
         return sum(self.states.values())
 
     @property
     def open(self) -> int:
-        """How many have still to be done or measured."""
+        """Return how many have still to be done or measured."""
         return sum(self.states.get(state, 0) for state in OPEN)
 
     @property

@@ -1,0 +1,41 @@
+"""A floor for plain English: first words of docstrings, and lengths of sentences in README and new pages.
+
+It judges no style. It keeps what was mended from coming back.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import DOCS, ROOT
+
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+NOT_FIRST = {"What", "How", "Where", "Which", "Whether", "When", "Who"}
+PLAIN = [ROOT / "README.md", ROOT / "SECURITY.md", DOCS / "studies.md"]
+LONGEST = 25  # words
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+def test_docstrings_begin_with_a_verb_or_a_noun(path: Path) -> None:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+            words = (ast.get_docstring(node) or "").split()
+            if words and words[0] in NOT_FIRST:
+                found.append(" ".join(words[:8]))
+    assert found == []
+
+
+@pytest.mark.parametrize("path", PLAIN, ids=lambda path: path.name)
+def test_sentences_are_short(path: Path) -> None:
+    text = re.sub(
+        r"```.*?```|<!--.*?-->|<picture>.*?</picture>|^#.*?$|^\|.*?$", "\n\n", path.read_text(), flags=re.S | re.M
+    )
+    text = re.sub(r"\]\([^)]*\)", "]", text)
+    sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z*`\[])|\n\n|\n- |;\s|:\s", text)
+    long = [" ".join(s.split()) for s in sentences if len(s.split()) > LONGEST]
+    assert [s for s in long if " · " not in s] == []  # rows of links are no sentences
