@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lookbehind import checkpoint
+from lookbehind import ASAM, checkpoint
 from lookbehind.cli import main
 from lookbehind.data import load
 from lookbehind.measure import (
@@ -19,6 +19,7 @@ from lookbehind.measure import (
     m_sharpness,
     noisy_accuracy,
     quantised_accuracy,
+    suggest_rho,
     top_eigenvalues,
 )
 from lookbehind.models import build
@@ -66,6 +67,26 @@ def test_noise_equals_the_function_also_for_a_model_of_the_user_s(saved: Path, t
     data = load("digits")
     expected = noisy_accuracy(net(saved), data.train.minibatches(128), data.test.minibatches(128), [0.4], draws=2)
     assert json.loads((tmp_path / "noise.json").read_text())["result"]["accuracies"] == [list(expected.accuracies[0])]
+
+
+def test_rho_equals_the_function(saved: Path, tmp_path: Path, capsys) -> None:
+    options = ["--steps", "3", "--repeats", "1", "--batch", "200", "--lr", "0.05", "--method", "asam"]
+    assert main(["measure", "rho", str(saved / "plain.pt"), *options, "--output", str(tmp_path)]) == 0
+    data = load("digits")
+    expected = suggest_rho(
+        net(saved),
+        torch.nn.functional.cross_entropy,
+        list(data.train.minibatches(200)),
+        list(data.validation.minibatches(200)),
+        lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=5e-4),
+        optimizer=ASAM,
+        steps=3,
+        repeats=1,
+    )
+    assert json.loads((tmp_path / "rho.json").read_text())["result"]["scores"] == pytest.approx(list(expected.scores))
+    capsys.readouterr()
+    assert main(["measure", "rho", str(saved / "plain.pt"), "--method", "gsamm"]) == 2
+    assert "--method is 'gsamm'; did you mean gsam? Allowed are sam, asam, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("key", ["model", "state_dict", "model_state_dict"])

@@ -38,6 +38,8 @@ def compare(
 ) -> None:
     """Compare optimizers on 1,797 real handwritten digits, with noisy and with clean labels, or on a study's workload.
 
+    Examples: `lookbehind compare --quick`; `lookbehind compare --methods sgd sam lookbehind --labels noisy`.
+
     Trains SGD, SAM, Multistep-SAM, Lookahead-SAM and Lookbehind-SAM (fixed and adaptive α), and as controls SAM at
     radius k·ρ, SAM at learning rate α·k·η, and SGD and SAM for as many gradients as Lookbehind. Shows test accuracy,
     accuracy with noisy weights, training loss, m-sharpness and cost, and writes tables, numbers and a picture. Finished

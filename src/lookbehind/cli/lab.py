@@ -35,6 +35,8 @@ WHAT = "what it shows"
 def list_items(studies: Studies = ()) -> None:
     """List the tables and figures, with what each costs at each scale.
 
+    Examples: `lookbehind list`; `lookbehind list league`; `lookbehind list my_study.py`.
+
     Args:
         studies: files of studies, or names under which packages offer some; the paper's if none is named.
 
@@ -105,6 +107,8 @@ def list_models() -> None:
 def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
     """Show what items need: runs, how many are done, and the cost of the rest.
 
+    Example: `lookbehind show table1 figure3 --scale cpu`.
+
     Args:
         items: names as `lookbehind list` gives them, or all; a study.py of your own, or items of one named after it.
         scale: smoke for seconds, cpu for minutes on two cores, paper for the paper's own settings.
@@ -154,6 +158,8 @@ def run(
     slurm: Slurm = Slurm(),  # noqa: B008
 ) -> None:
     """Train and measure what items need and the store does not have.
+
+    Examples: `lookbehind run table1 --scale smoke`; `lookbehind run my_study.py --device cuda:0 cuda:1`.
 
     Finished runs are never done again, unfinished ones go on from their last checkpoint, and items share runs. Several
     commands can work on one store at once.
@@ -238,6 +244,8 @@ def _filling(
 def report(items: Names, scale: Scale = "cpu", store: Path = STORE, output: Path = Path("report")) -> None:
     """Write tables and figures of items from finished runs: a page for each and an index, CSV and LaTeX.
 
+    Examples: `lookbehind report table1 --scale smoke`; `lookbehind report league --store results.xz`.
+
     Nothing is trained; what is missing is shown as missing. The pages of each scale have a folder of their own, and
     its index names those of earlier reports too.
 
@@ -284,6 +292,8 @@ def _require_runs(asked: Chosen, kept: Store) -> None:
 
 def archive(store: Positional[Path], output: Positional[Path]) -> None:
     """Pack the results of a store into one file, without weights: `lookbehind report --store results.xz` reads it.
+
+    Example: `lookbehind archive lab results.xz`.
 
     Args:
         store: folder with finished runs.
