@@ -69,6 +69,11 @@ def test_on_the_workload_of_a_study(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "compare" / "compare.json").read_text())
     assert {one["run"]["labels"] for one in content["runs"]} == {"Few digits"}
     assert [one["result"]["gradients"] for one in content["runs"]] == [8, 12]
+    if Path("/dev/full").exists():  # the fault is standard output's, not that of --output
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([*COMMAND, *words], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 2
+        assert done.stderr == "lookbehind: standard output cannot be written (No space left on device)\n"
     (tmp_path / "mine.py").write_text(STUDY.replace("study.compare", "print"))
     for wrong, sentence in [
         (["compare", "--study", "mine.py"], "mine.py declares nothing to compare on; write study.compare("),

@@ -473,3 +473,15 @@ def test_a_language_model_counts_the_labels_that_it_predicts() -> None:
     whole = [{"input_ids": tokens, "labels": labels}]
     cut = [{"input_ids": tokens[a:b], "labels": labels[a:b]} for a, b in ((0, 1), (1, 4), (4, 6))]
     assert loss_slice(model, None, cut, points=3).loss == pytest.approx(loss_slice(model, None, whole, points=3).loss)
+
+
+def test_scripted_batch_norms_are_not_estimated_anew_without_a_word() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    scripted: Any = torch.jit.script(model)
+    minibatches = [(torch.randn(8, 3), torch.randint(2, (8,))) for _ in range(2)]
+    before = {name: value.clone() for name, value in scripted.state_dict().items()}
+    with pytest.raises(ValueError, match="the scripted layer 1 is a batch norm, whose statistics cannot be estimated"):
+        noisy_accuracy(scripted, minibatches, minibatches, [0.1], draws=1)
+    assert all(torch.equal(value, before[name]) for name, value in scripted.state_dict().items())
+    without: Any = torch.jit.script(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)))
+    assert len(noisy_accuracy(without, minibatches, minibatches, [0.1], draws=1).means) == 1

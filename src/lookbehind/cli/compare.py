@@ -88,7 +88,7 @@ def compare(
     if not console.is_terminal:
         console = Console(width=170)
     try:
-        with writing(output, "--output"):
+        with writing("--output"):
             command.compare(planned, output, console, device, prepare)
     except command.FailedError as error:
         raise WorkerLostError(f"{error}; finished runs are kept, and the same command continues") from error

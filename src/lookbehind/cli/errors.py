@@ -76,23 +76,24 @@ def reason(error: BaseException) -> str:
 
 
 @contextmanager
-def writing(place: Path, option: str) -> Iterator[None]:
-    """Turn an ``OSError`` into a sentence about a folder and the option that names it."""
+def writing(option: str) -> Iterator[None]:
+    """Turn an ``OSError`` into a sentence about the option that names the place, or about standard output."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
+        if error.filename is None:  # what is written to a folder names its file
+            raise UserError(f"standard output cannot be written ({error.strerror or error})") from error
         verb = "written" if option == "--output" else "used"
         raise UserError(
-            f"{error.filename or place} cannot be {verb} ({error.strerror or error}); "
-            f"choose another {option} or make room"
+            f"{error.filename} cannot be {verb} ({error.strerror or error}); choose another {option} or make room"
         ) from error
 
 
 def writable(folder: Path, option: str) -> None:
     """Make a folder, and refuse one in which no file can be made."""
-    with writing(folder, option):
+    with writing(option):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -130,7 +130,7 @@ def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
     listed = asked.parts
     if len(listed) > 1:
         listed["together"] = tuple(part for parts in listed.values() for part in parts)
-    with writing(store, "--store"):
+    with writing("--store"):
         for name, parts in listed.items():
             cost = estimate(parts, asked.device, kept)
             failed = sum(kept.failure(run) is not None for run, _ in tasks_now(parts, kept))
@@ -200,7 +200,7 @@ def _run(asked: Chosen, kept: Store, fill: Callable[..., dict[Any, str]], consol
         _say(console, sentence)
     failed: dict[Any, str] = {}
     try:
-        with writing(kept.root, "--store"):
+        with writing("--store"):
             # What is best decides what else is needed, such as controls at the chosen α and k.
             while wanted := [t for t in tasks_now(parts, kept) if t[0] not in failed and not kept.complete(*t)]:
                 with _watch(console, wanted) as progress:
@@ -264,7 +264,7 @@ def report(items: Names, scale: Scale = "cpu", store: Path = STORE, output: Path
     _require_runs(asked, kept)
     folder = output / scale
     writable(folder, "--output")
-    with writing(output, "--output"):
+    with writing("--output"):
         paths = write(asked.items.values(), kept, folder, scale, device=asked.device)
     _say(console, f"Written: {paths[-1]} and {len(paths) - 1} more files in {folder}")
 
@@ -307,7 +307,7 @@ def archive(store: Positional[Path], output: Positional[Path]) -> None:
         raise UserError(f"the file is {output}; a name that ends in {SUFFIX} is needed, such as results{SUFFIX}")
     kept = _store(store, console)
     try:
-        with writing(output, "file"):
+        with writing("file"):
             runs = pack(kept, output)
     except ArchiveError as error:
         raise UserError(str(error)) from error

@@ -273,7 +273,7 @@ def _show(saved: Saved, results: dict[str, Any], heads: list[str], rows: Any, ca
     for row in rows:
         table.add_row(*(value if isinstance(value, str) else f"{value:.4g}" for value in row))
     try:  # first, since a closed pipe must not lose them
-        with writing(saved.output, "--output"):
+        with writing("--output"):
             paths = [path for name, found in results.items() for path in _write(saved, name, found)]
     finally:
         Console().print(table)

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 
 from lookbehind.compare.report import Finished, Rows
 from lookbehind.compare.runs import METHODS, TITLES, Result
+from lookbehind.lab.files import writing
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; controls are grey and differ by marker.
 STYLES: dict[str, dict[str, Any]] = {
@@ -48,7 +49,8 @@ def draw(finished: Finished, folder: Path) -> list[Path]:
     figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     paths = [folder / "compare.png", folder / "compare.svg"]
     for path in paths:
-        figure.savefig(path, dpi=150)
+        with writing(path):
+            figure.savefig(path, dpi=150)
     pyplot.close(figure)
     return paths
 

@@ -156,7 +156,17 @@ def reestimate(model: nn.Module, minibatches: Minibatches) -> None:
     """Estimate batch-norm statistics anew by one pass, with the calls with which the model is evaluated.
 
     It is what ``torch.optim.swa_utils.update_bn`` does, for models of several inputs too.
+
+    Raises:
+        ValueError: if a batch norm is scripted: its momentum is compiled into it.
+
     """
+    for name, module in model.named_modules():
+        if "BatchNorm" in getattr(module, "original_name", "") and getattr(module, "running_mean", None) is not None:
+            raise ValueError(
+                f"the scripted layer {name or 'model'} is a batch norm, whose statistics cannot be estimated anew; "
+                "measure the model as it was before torch.jit.script"
+            )
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     estimated = {id(buffer) for layer in layers for buffer in layer.buffers()}
     own = {name: b.clone() for name, b in model.named_buffers() if id(b) not in estimated and b.is_floating_point()}
