@@ -341,7 +341,8 @@ def test_odd_kinds_of_models(kind: str) -> None:
     assert m_sharpness(measured, LOSS, data, [0.1]).values == pytest.approx(
         expected, rel=0.1 if kind == "half" else 1e-5
     )
-    noisy_accuracy(measured, data, data, [0.1], draws=1)
+    if kind != "scripted":  # its batch norms are refused, see below
+        noisy_accuracy(measured, data, data, [0.1], draws=1)
     if kind in ("scripted", "compiled"):
         assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
