@@ -26,6 +26,8 @@ def pairs(minibatches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
     for index, minibatch in enumerate(minibatches):
         # Tensors of inference mode could not be saved for a backward pass.
         minibatch = tree_map_only(Tensor, lambda t: t.clone() if t.is_inference() else t, minibatch)
+        if isinstance(minibatch, (tuple, list)) and any(type(part).__module__ == "numpy" for part in minibatch):
+            raise ValueError(f"minibatch {index} holds numpy arrays; make them tensors: torch.from_numpy(array)")
         if isinstance(minibatch, Mapping):
             yield minibatch, minibatch.get("labels")
         elif isinstance(minibatch, (tuple, list)) and len(minibatch) == 2:

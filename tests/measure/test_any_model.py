@@ -486,3 +486,12 @@ def test_scripted_batch_norms_are_not_estimated_anew_without_a_word() -> None:
     assert all(torch.equal(value, before[name]) for name, value in scripted.state_dict().items())
     without: Any = torch.jit.script(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)))
     assert len(noisy_accuracy(without, minibatches, minibatches, [0.1], draws=1).means) == 1
+
+
+def test_lazy_layers_and_numpy_arrays_are_refused_with_advice() -> None:
+    model, data = classifier()
+    with pytest.raises(ValueError, match="lazy layers without weights yet; call it once on a minibatch"):
+        m_sharpness(nn.LazyLinear(3), LOSS, data, [0.1])
+    arrays = [(x.numpy(), y.numpy()) for x, y in data]
+    with pytest.raises(ValueError, match=r"minibatch 0 holds numpy arrays; make them tensors: torch\.from_numpy"):
+        m_sharpness(model, LOSS, arrays, [0.1])

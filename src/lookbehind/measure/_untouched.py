@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from lookbehind._modes import clear_weight_caches
 from lookbehind._random import random_state, set_random_state
@@ -23,6 +24,10 @@ def untouched(model: nn.Module) -> Iterator[None]:
     buffers (those replaced, made or resized meanwhile too), hooks, and attributes that are tensors. So has torch
     its random state.
     """
+    if any(is_lazy(t) for t in [*model.parameters(), *model.buffers()]):
+        raise ValueError(
+            "the model has lazy layers without weights yet; call it once on a minibatch before measuring it"
+        )
     if any(t.is_inference() for t in [*model.parameters(), *model.buffers()]):
         raise ValueError("the model was made in inference mode, so it has no gradients; make it outside of that")
     devices = {p.device for p in model.parameters()}
