@@ -204,6 +204,11 @@ MUTATIONS = [
     mutation("one logit is class 0", "_minibatch.py", "        met = (logits.reshape(-1) > 0) == (labels > 0)\n", "        met = labels == 0\n", MEASURE),
     mutation("the last dimension always holds the classes", "_minibatch.py", "(1, 2) if logits.ndim == 3 else (1,)", "(logits.ndim - 1,)", MEASURE),
     mutation("batch norm keeps old statistics", "measure/noise.py", "        layer.reset_running_stats()\n", "        pass\n", ("tests/measure/test_noise.py", *MEASURE)),
+    mutation("a study's digest leaves out what a method names", "lab/declared.py", "            todo += sorted(_names(defined[one]) & defined.keys())\n", "", ("tests/lab/test_study.py",)),
+    mutation("a budget that does not know what a step costs", "lab/grids.py", "round(trained.epochs * budget / method.gradients)", "round(trained.epochs * budget)", ("tests/lab/test_study.py",)),
+    mutation("the league reports the seeds that chose", "league/items.py", 'update={"seed": seed}) for seed in self.seeds))', 'update={"seed": seed}) for seed in [r.seed for r in winner.runs]))', ("tests/league/test_items.py",)),
+    mutation("an average that counts its start twice", "league/rivals.py", "lambda t: 1.0 / (t + 1), first", "lambda t: 1.0 / (t + 2), first", ("tests/league/test_rivals.py",)),
+    mutation("statistics of one seed", "lab/statistics.py", "FEWEST = 3 ", "FEWEST = 1 ", ("tests/lab/test_report.py",)),
 ]  # fmt: skip
 
 
