@@ -52,7 +52,7 @@ def accuracies(path: Path) -> dict[str, float]:
 def test_by_the_commands_of_the_page(study: str, methods: set[str], tmp_path: Path) -> None:
     for command in lines(study):
         do(command, tmp_path)
-    found = accuracies(tmp_path / "report" / "smoke" / "accuracy-1.csv")
+    found = accuracies(tmp_path / "report" / study / "smoke" / "accuracy-1.csv")
     assert found.keys() == methods
     assert min(found.values()) > 60
 
@@ -63,7 +63,11 @@ def test_on_another_engine(tmp_path: Path) -> None:
     do(export, tmp_path)
     do(["python", "-m", "torch.distributed.run", "--standalone", "-m", *run, "--engine", "torchrun"], tmp_path)
     do(["lookbehind", "report", *run[2:]], tmp_path)
-    assert accuracies(tmp_path / "report" / "smoke" / "accuracy-1.csv").keys() == {"SGD", "SAM", "Lookbehind"}
+    assert accuracies(tmp_path / "report" / "own_images" / "smoke" / "accuracy-1.csv").keys() == {
+        "SGD",
+        "SAM",
+        "Lookbehind",
+    }
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples" / "studies").glob("*.py")), ids=lambda path: path.stem)

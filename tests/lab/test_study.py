@@ -272,3 +272,102 @@ def test_grids() -> None:
         grid(digits, "looksam", (0,), radius=1)
     with pytest.raises(ValueError, match="lr"):
         grid(digits, "base", (0,), lr=-1.0)
+
+
+# --- what a newcomer gets wrong -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (
+            "@study.model",
+            "@study.method(gradients=1)\ndef mine(base):\n    return base\n\n@study.model",
+            "the method 'mine' is declared twice",
+        ),
+        ('@study.method(gradients=1, title="My own")', "@study.method", "write @study.method(gradients=2)"),
+        ('@study.item("All of it")', "@study.item", 'write @study.item("What it shows")'),
+        (
+            "return [Table(",
+            "x = [Table(",
+            "item table returns None at scale smoke; a list of tables and figures is needed",
+        ),
+        (
+            "return [Table(",
+            "1 / 0\n    return [Table(",
+            "item table fails at scale smoke: ZeroDivisionError: division by zero (study_a.py, line ",
+        ),
+        (
+            '(Row("mine", (cells,)),))',
+            '(Row("mine", (cells,)),), against="mien")',
+            "table 'A table': against is 'mien'; did you mean mine?",
+        ),
+        ('(Row("mine", (cells,)),))', '(Row("mine", (cells, cells)),))', "row 'mine' has 2 cells for 1 columns"),
+        ("batch=30, epochs=2", "batch=30, epoch=2", "Workload has no field 'epoch'; did you mean epochs?"),
+        ('dataset="digits"', 'dataset="digit"', "the cost of training on 'digit' is unknown; did you mean digits?"),
+        ('"mine", range(2)', '"mien", range(2)', "kind is 'mien'; did you mean mine?"),
+    ],
+)
+def test_a_newcomers_mistake_is_one_sentence(
+    write: Write, old: str, new: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", str(write((old, new))), "--scale", "smoke"]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert len(said.splitlines()) == 1
+
+
+def test_lists_are_choices_too() -> None:
+    digits = Workload(dataset="digits", model="convnet", epochs=1)
+    assert [c.label for c in grid(digits, "gsam", [0], rho=[0.1, 0.2])] == ["ρ=0.1", "ρ=0.2"]
+
+
+def test_items_of_two_studies_do_not_hide_each_other(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    other = (
+        ("def mine(", "def other("),
+        ("def net(", "def net2("),
+        ('"mine", range', '"other", range'),
+        ('"net"', '"net2"'),
+    )
+    paths = [str(write()), str(write(*other, name="study_b.py"))]
+    assert main(["show", *paths, "--scale", "smoke"]) == 2
+    assert "two studies have an item table; name one study at a time" in capsys.readouterr().err
+
+
+def test_an_item_of_a_study_comes_before_one_of_the_paper(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write(("def table(scale)", "def table1(scale)")))
+    assert main(["show", path, "table1", "--scale", "smoke"]) == 0
+    assert "│" not in capsys.readouterr().out
+    assert main(["show", path, "table1", "--scale", "smoke", "--store", "nowhere"]) == 0
+    assert " 4 " in capsys.readouterr().out  # its runs; the paper's has 52
+
+
+def test_scales_of_ones_own(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write(('Study("Mine")', 'Study("Mine", scales=("small", "big"))')))
+    assert main(["show", path, "--scale", "big"]) == 0
+    assert main(["show", path]) == 2
+    assert "--scale is cpu; Mine has small, big" in capsys.readouterr().err
+
+
+def test_a_wrong_cost_is_noticed(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write(("gradients=1,", "gradients=2,")))
+    assert main(["run", path, "--scale", "smoke", "--store", str(tmp_path / "store"), "--processes", "1"]) == 0
+    assert "method mine took 4 gradients where its declaration comes to 8" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_missing_is_said_before_anything_is_trained(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declared_ = (
+        "    @study.model",
+        "    @study.dataset(train=10, channels=1, size=8, classes=2, folder='pets')\n"
+        "    def pets(folder, size):\n        return None\n\n    @study.model",
+    )
+    monkeypatch.setenv("LOOKBEHIND_DATA", str(tmp_path / "data"))
+    path = str(
+        write((declared_[0].strip(), textwrap.dedent(declared_[1]).strip()), ('dataset="digits"', 'dataset="pets"'))
+    )
+    assert main(["run", path, "--scale", "smoke", "--store", str(tmp_path / "store")]) == 2
+    said = capsys.readouterr().err
+    assert f"pets: there is no folder {tmp_path / 'data' / 'pets'}; put the images there" in said
+    assert "LOOKBEHIND_DATA" in said

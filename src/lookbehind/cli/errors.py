@@ -113,7 +113,8 @@ def usable(device: str) -> None:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
-        raise UserError(f"--device is {device!r}, which cannot be used here ({first}); cpu always works") from error
+        advice = "cpu always works, and items go before options"
+        raise UserError(f"--device is {device!r}, which cannot be used here ({first}); {advice}") from error
 
 
 def _flush() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lookbehind.lab.progress import Watch
     from lookbehind.lab.study import Study
 
-Scale = Literal["smoke", "cpu", "paper"]
+Scale = Annotated[str, arg(metavar="SCALE")]
 Names = Annotated[tuple[str, ...], Positional, arg(metavar="ITEM...")]
 Studies = Annotated[tuple[str, ...], Positional, arg(metavar="STUDY...")]
 STORE = Path("lab")
@@ -89,19 +89,21 @@ def list_models() -> None:
     from lookbehind.models import MODELS
 
     models = Table(title="models, for 3 channels and 10 classes", box=box.SIMPLE_HEAD)
-    models.add_column("name")
+    models.add_column("name", no_wrap=True)
     models.add_column("what it is")
     for name, model in MODELS.items():
         models.add_row(name, model.description)
     data = Table(title=f"data sets, under {default_root()}", box=box.SIMPLE_HEAD)
-    for head in ("name", "title", "sizes", "files"):
-        data.add_column(head)
+    data.add_column("name", no_wrap=True)
+    data.add_column("title")
+    data.add_column("sizes", no_wrap=True)
+    data.add_column("files", overflow="fold")
     for name, dataset in DATASETS.items():
         files = ", ".join(file.name for file in dataset.files) or "in scikit-learn" * (name == "digits") or "a folder"
         data.add_row(name, dataset.title, ", ".join(map(str, dataset.sizes)), files)
     console = _console()
-    console.print(models)
-    console.print(data)
+    print_fitting(console, models)
+    print_fitting(console, data, ["files"])
 
 
 def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
@@ -192,7 +194,7 @@ def run(
 
 
 def _run(asked: Chosen, kept: Store, fill: Callable[..., dict[Any, str]], console: Console, tensorboard: bool) -> None:
-    from lookbehind.lab.edited import edited
+    from lookbehind.lab.edited import edited, misdeclared
     from lookbehind.lab.report import tasks_now
 
     parts = [part for of_item in asked.parts.values() for part in of_item]
@@ -207,6 +209,8 @@ def _run(asked: Chosen, kept: Store, fill: Callable[..., dict[Any, str]], consol
                     failed |= fill(wanted, kept, on_event=progress.hear, tensorboard=tensorboard, prepare=asked.prepare)
     except ValueError as error:  # data that are not there
         raise UserError(str(error)) from error
+    for sentence in misdeclared([run for run, _ in tasks_now(parts, kept)], kept):
+        _say(console, sentence)
     for one_run, reason in failed.items():
         _say(console, f"failed: {one_run.workload.title}, {one_run.method.title}, seed {one_run.seed}: {reason}")
     if failed:
@@ -262,7 +266,7 @@ def report(items: Names, scale: Scale = "cpu", store: Path = STORE, output: Path
     kept = _store(store, console)
     asked = chosen(items, scale)
     _require_runs(asked, kept)
-    folder = output / scale
+    folder = output / asked.folder
     writable(folder, "--output")
     with writing("--output"):
         paths = write(asked.items.values(), kept, folder, scale, device=asked.device)

@@ -42,7 +42,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
     try:
         from tyro.extras import SubcommandApp
     except ImportError as error:
-        raise UserError(NEEDS_LAB) from error
+        raise UserError(f"{NEEDS_LAB} ({error})") from error
     from lookbehind.cli import lab, measure
     from lookbehind.cli.compare import compare
 

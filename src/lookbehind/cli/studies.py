@@ -40,8 +40,19 @@ class Chosen:
 
     @property
     def parts(self) -> dict[str, tuple[Part, ...]]:
-        """The parts of each item."""
-        return {name: item.at(self.scale).parts for name, item in self.items.items()}
+        """Return the parts of each item."""
+        from lookbehind.lab.study import StudyError
+
+        try:
+            return {name: item.at(self.scale).parts for name, item in self.items.items()}
+        except StudyError as error:
+            raise UserError(str(error)) from error
+
+    @property
+    def folder(self) -> Path:
+        """Return where its pages stand below the folder of all: by study, but for the paper's, and by scale."""
+        named = [Path(where).stem for where in self.studies]
+        return Path("+".join(named)) / self.scale if named else Path(self.scale)
 
     @property
     def prepare(self) -> Any:
@@ -63,15 +74,13 @@ def chosen(words: Sequence[str], scale: str) -> Chosen:
     items: dict[str, Item] = {}
     for word in others:
         if word == "all":
-            for study in named.values():
-                items.update(_at(study, scale))
+            _add(items, named, scale)
         else:
             items[word] = _item(word, named)
     if not others:
         if not studies:
             raise UserError(f"no item is named; there are all, {', '.join(named[PAPER].items)}, or a study.py")
-        for study in studies.values():
-            items.update(_at(study, scale))
+        _add(items, studies, scale)
     for name, item in items.items():
         if scale not in item.scales:
             raise UserError(f"--scale is {scale}; {name} has {', '.join(item.scales)}")
@@ -107,6 +116,15 @@ def paper() -> Study:
     return study
 
 
+def _add(items: dict[str, Item], studies: dict[str, Study], scale: str) -> None:
+    """Add all items of studies, which must not share a name."""
+    for study in studies.values():
+        for name, item in _at(study, scale).items():
+            if items.get(name, item) is not item:
+                raise UserError(f"two studies have an item {name}; name one study at a time, or rename an item")
+            items[name] = item
+
+
 def _at(study: Study, scale: str) -> dict[str, Item]:
     """Return the items of a study that are declared at a scale."""
     if scale not in study.scales:
@@ -115,7 +133,8 @@ def _at(study: Study, scale: str) -> dict[str, Item]:
 
 
 def _item(word: str, studies: dict[str, Study]) -> Item:
-    known = {name: item for study in (*studies.values(), paper()) for name, item in study.items.items()}
+    known = {name: item for study in (paper(), *studies.values()) for name, item in study.items.items()}
     if word in known:
         return known[word]
-    raise UserError(f"item {word!r} is unknown; {allowed(word, ('all', *known))}")
+    file = f"; a study is named by its file, such as {word}.py" if Path(f"{word}.py").exists() else ""
+    raise UserError(f"item {word!r} is unknown{file}; {allowed(word, ('all', *known))}")

@@ -139,7 +139,11 @@ def table(rows: Rows) -> Table:
             f"{rows.gradients(method):,}" + (" =" if method in equal else ""),
             f"{mean([x.seconds for _, x in runs]):.1f}",
         )
-    spread_is = "mean ± standard deviation over seeds" if rows.enough else f"{rows.seeds} seeds at most: no spread"
+    spread_is = (
+        "mean ± standard deviation over seeds"
+        if rows.enough
+        else f"{rows.seeds} seed{'s' * (rows.seeds > 1)} at most: no spread"
+    )
     result.caption = (
         f"{spread_is}; = marks Lookbehind's cost; rows below the line are controls; training "
         "loss and 125-sharpness (eq. 5, one step) on the training labels in eval mode; noisy weights: σ 0.4, "

@@ -44,7 +44,7 @@ def read_folder(
     classes = tuple(path.name for path in there if path.is_dir() and not path.name.startswith("."))
     if len(classes) < 2:
         has = f"has {len(classes)} folders" if folder.is_dir() else "is missing"
-        raise DataError(f"{folder} {has}; it needs at least two, one for each class, with its images")
+        raise DataError(f"{folder} {has}; needed are at least two folders of images, one for each class")
     images: list[Tensor] = []
     labels: list[int] = []
     for label, name in enumerate(classes):

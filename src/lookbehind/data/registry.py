@@ -17,6 +17,7 @@ from lookbehind._words import allowed
 from lookbehind.data import cifar, digits, fashion_mnist, imagenet, tiny_imagenet
 from lookbehind.data.augmentation import CropAndFlip
 from lookbehind.data.download import File, obtain
+from lookbehind.data.errors import DataError
 from lookbehind.data.parts import Normalisation, Part, Pixels
 from lookbehind.data.published import Published
 from lookbehind.data.selection import Selection, checked_noise, chosen, redrawn
@@ -35,6 +36,7 @@ class Dataset:
         files: what is downloaded into the folder.
         elsewhere: another folder in which the files may already be.
         train: number of training images by default. None: all that are not held out.
+        required: whether the folder must be there, though nothing is downloaded into it.
 
     """
 
@@ -45,6 +47,7 @@ class Dataset:
     files: tuple[File, ...] = ()
     elsewhere: tuple[Path, ...] = ()
     train: int | None = None
+    required: bool = False
 
 
 DATASETS: dict[str, Dataset] = {
@@ -295,6 +298,11 @@ def fetch(dataset: str, root: str | Path | None = None, *, download: bool = True
     """
     entry = _entry(dataset)
     folder = (default_root() if root is None else Path(root).expanduser()) / entry.folder
+    if entry.required and not folder.is_dir():
+        raise DataError(
+            f"{entry.title}: there is no folder {folder}; put the images there, or name another folder for data sets "
+            "in LOOKBEHIND_DATA"
+        )
     return obtain(entry.title, entry.files, (folder, *entry.elsewhere), download)
 
 

@@ -1,4 +1,4 @@
-"""Find the methods and workloads that were edited since runs of them were trained."""
+"""Find methods that were edited since runs of them were trained, or that declare another cost than they have."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from lookbehind.lab import declared
+from lookbehind.lab.estimate import gradients
 from lookbehind.lab.files import DamagedError, read_json
 from lookbehind.lab.run import Run
 from lookbehind.lab.store import RUN, Store
@@ -26,8 +28,23 @@ def edited(runs: Iterable[Run], store: Store) -> list[str]:
             if now.get((what, name), source) != source:
                 before[what, name] += 1
     return [
-        f"{what} {name} was edited since {count} runs in {store.root}; they stay there, and new ones are trained"
+        f"{store.root} has {count} runs of another source of the {what} {name}: it was edited since, or is another "
+        "file's. They stay there, and do not count here"
         for (what, name), count in before.items()
+    ]
+
+
+def misdeclared(runs: Iterable[Run], store: Store) -> list[str]:
+    """Return a sentence for each method of a study whose finished runs took other gradients than it declares."""
+    found = {}
+    for run in runs:
+        result = store.result(run) if run.method.kind in declared.METHODS and run.later is None else None
+        if result is not None and result.status == "finished":
+            planned, spent = gradients(run), result.gradients
+            if abs(spent - planned) > 0.02 * planned:
+                found[run.method.kind] = f"{spent:,} gradients where its declaration comes to {planned:,}"
+    return [
+        f"method {kind} took {what}: put gradients= right, or budgets are not equal" for kind, what in found.items()
     ]
 
 

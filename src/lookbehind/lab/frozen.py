@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lookbehind._words import allowed
 from lookbehind.lab.declared import source_of
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -22,6 +23,14 @@ class Frozen(BaseModel):
     """A value: compared, hashed and written by its fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fields(cls, values: Any) -> Any:
+        unknown = sorted(values.keys() - cls.model_fields.keys()) if isinstance(values, Mapping) else []
+        if unknown:
+            raise ValueError(f"{cls.__name__} has no field {unknown[0]!r}; {allowed(unknown[0], cls.model_fields)}")
+        return values
 
     def __hash__(self) -> int:
         # Tables share runs, which are looked up a million times.

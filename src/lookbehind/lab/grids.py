@@ -28,8 +28,8 @@ def grid(
         seeds: one run for each.
         budget: sample gradients in units of the workload's own training, in which the base spends one on each example
             of each epoch; the number of epochs is fitted to it. Default: the workload's epochs, whatever they cost.
-        **settings: values of the method's options and of the workload's fields. A tuple is a choice, and its values
-            stand in the label.
+        **settings: values of the method's options and of the workload's fields. A tuple or list is a choice, and its
+            values stand in the label.
 
     Returns:
         The candidates, the last setting varying fastest.
@@ -47,13 +47,16 @@ def grid(
         5
 
     """
-    names, choices = list(settings), [name for name, value in settings.items() if isinstance(value, tuple)]
+    names, choices = (
+        list(settings),
+        [name for name, value in settings.items() if isinstance(value, (tuple, list, range))],
+    )
     options = _options(kind)
     for name in names:
         if name not in options and name not in OWN and name not in type(workload).model_fields:
             raise ValueError(f"{kind} has no option {name!r}, nor has the workload; it has {', '.join(options)}")
     found = []
-    for values in product(*(value if isinstance(value, tuple) else (value,) for value in settings.values())):
+    for values in product(*(value if name in choices else (value,) for name, value in settings.items())):
         setting = dict(zip(names, values, strict=True))
         of_workload = {name: v for name, v in setting.items() if name not in options and name not in OWN}
         of_method = {name: v for name, v in setting.items() if name not in of_workload}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from lookbehind._words import allowed
 from lookbehind.lab.cell import AnyCell
 
 Grid = tuple[tuple[AnyCell | None, ...], ...]
@@ -49,6 +50,15 @@ class Table:
     against: str | None = None
     caption: str = ""
     digits: int = 2
+
+    def __post_init__(self) -> None:
+        labels = [row.label for row in self.rows]
+        if self.against is not None and self.against not in labels:
+            raise ValueError(f"table {self.title!r}: against is {self.against!r}; {allowed(self.against, labels)}")
+        for row in self.rows:
+            if len(row.cells) != len(self.columns):
+                has = f"{len(row.cells)} cells for {len(self.columns)} columns"
+                raise ValueError(f"table {self.title!r}: row {row.label!r} has {has}")
 
     @property
     def grid(self) -> Grid:

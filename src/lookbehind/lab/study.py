@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from lookbehind.lab import declared
 from lookbehind.lab.declared import DeclaredMethod, digest
 from lookbehind.lab.estimate import TWO_CORES, Device
 from lookbehind.lab.method import NEEDS
-from lookbehind.lab.parts import Declaration, Item
+from lookbehind.lab.parts import Declaration, Item, Part
 from lookbehind.lab.run import Workload
 from lookbehind.lab.work import IMAGES, Images
 from lookbehind.methods import METHODS
@@ -47,18 +50,22 @@ class Study:
     costs: Path | None = None
     items: dict[str, Item] = field(default_factory=dict, init=False)
     comparisons: dict[str, Workload] = field(default_factory=dict, init=False)
+    names: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False)
 
     def device(self, scale: str) -> Device:
         """Return what trains at a scale."""
         return self.devices.get(scale, TWO_CORES)
 
-    def method(self, *, gradients: float | Callable[..., float], title: str = "") -> Callable[[F], F]:
+    def method(
+        self, misused: Any = None, *, gradients: float | Callable[..., float] | None = None, title: str = ""
+    ) -> Callable[[F], F]:
         """Declare a method: a function, or a class, from a base optimizer and options to an optimizer.
 
         ``Method(kind=<its name>, options={...})`` is then a method of runs. If it has a parameter ``model`` or
         ``steps`` (those of the whole training), it gets that too.
 
         Args:
+            misused: nothing; for a message, where the parentheses were forgotten.
             gradients: sample gradients of a step in units of a minibatch's, or a function of the options.
             title: what a sentence calls it. Default: its name.
 
@@ -66,10 +73,14 @@ class Study:
             ValueError: if the name is taken, or it is not at the top of a file.
 
         """
-        count: Callable[..., float] = gradients if callable(gradients) else lambda **_: float(gradients)
+        if misused is not None or gradients is None:
+            raise TypeError("a method needs its cost: write @study.method(gradients=2), in sample gradients a step")
+        number = 0.0 if callable(gradients) else float(gradients)
+        count: Callable[..., float] = gradients if callable(gradients) else lambda **_: number
 
         def declare(build: F) -> F:
             name = build.__name__
+            self._once("method", name)
             _free("method", name, (*NEEDS, *METHODS))
             declared.declare("method", name, build)
             declared.METHODS[name] = DeclaredMethod(build, title or name, count)
@@ -82,6 +93,7 @@ class Study:
         from lookbehind.models.registry import MODELS, Model
 
         name = build.__name__
+        self._once("model", name)
         _free("model", name, MODELS)
         declared.declare("model", name, build)
         MODELS[name] = Model(build, (build.__doc__ or name).strip().splitlines()[0])
@@ -99,7 +111,7 @@ class Study:
             classes: how many.
             test: number of official test images. Default 0: there are none, and what is not trained on is halved.
             title: what a sentence calls it. Default: its name.
-            folder: its folder under the folder for data sets. Default: its name.
+            folder: its folder under the folder for data sets, which must be there. Default: it needs none.
 
         """
 
@@ -107,13 +119,19 @@ class Study:
             from lookbehind.data.registry import DATASETS, Dataset
 
             name = read.__name__
+            self._once("dataset", name)
             _free("dataset", name, DATASETS)
             declared.declare("dataset", name, read)
-            DATASETS[name] = Dataset(title or name, read, (size,), folder or name)
+            DATASETS[name] = Dataset(title or name, read, (size,), folder or name, required=bool(folder))
             IMAGES[name] = Images(train, test, channels, size, classes)
             return read
 
         return declare
+
+    def _once(self, kind: str, name: str) -> None:
+        if (kind, name) in self.names:
+            raise ValueError(f"the {kind} {name!r} is declared twice; give each a name of its own")
+        self.names.add((kind, name))
 
     def compare(self, title: str, workload: Workload) -> None:
         """Declare what `lookbehind compare --study` compares the paper's methods on: classification of images."""
@@ -130,11 +148,12 @@ class Study:
             scales: at which it is declared. Default: all of the study.
 
         """
+        if callable(title):
+            raise TypeError('an item needs a title: write @study.item("What it shows")')
 
         def declare(at: F) -> F:
             def declaration(scale: str) -> Declaration:
-                found = at(scale)
-                return found if isinstance(found, Declaration) else Declaration(tuple(found))
+                return _declared(at, called, scale)
 
             called = name or at.__name__.replace("_", "-")
             if called in self.items:
@@ -143,6 +162,33 @@ class Study:
             return at
 
         return declare
+
+
+def _declared(at: Callable[[str], Any], name: str, scale: str) -> Declaration:
+    """Return what an item is at a scale.
+
+    Raises:
+        StudyError: if its function fails, or returns no table or figure.
+
+    """
+    try:
+        found = at(scale)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        raise StudyError(f"item {name} fails at scale {scale}: {_reason(error)} ({where})") from error
+    parts = found.parts if isinstance(found, Declaration) else tuple(found or ())
+    if not parts or not all(isinstance(part, Part) for part in parts):
+        raise StudyError(f"item {name} returns {found!r:.60} at scale {scale}; a list of tables and figures is needed")
+    return found if isinstance(found, Declaration) else Declaration(parts)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the type and the first words of an exception; of a refused value, the sentence alone."""
+    if isinstance(error, ValidationError):
+        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")[:400]
+    words = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {words}"
 
 
 def _free(kind: str, name: str, taken: Iterable[str]) -> None:
@@ -210,7 +256,6 @@ def _of_file(path: Path) -> Any:
     except BaseException as error:
         del sys.modules[name]
         if isinstance(error, Exception | SystemExit):
-            words = " ".join(str(error).split())[:300]
-            raise StudyError(f"{path} cannot be imported ({type(error).__name__}: {words})") from error
+            raise StudyError(f"{path} cannot be imported ({_reason(error)})") from error
         raise
     return module

@@ -8,6 +8,7 @@ from functools import cache, partial
 from math import ceil
 from typing import Any
 
+from lookbehind._words import allowed
 from lookbehind.lab.declared import SOURCES
 from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.run import Run, Workload
@@ -206,8 +207,8 @@ def sizes(workload: Workload | FineTuning | Stream) -> tuple[int, int, int]:
 def _images(workload: Workload | FineTuning | Stream) -> Images:
     if workload.dataset not in IMAGES:
         raise ValueError(
-            f"the cost of training on {workload.dataset!r} is unknown; known are {', '.join(IMAGES)}, and "
-            "lookbehind.lab.work.IMAGES takes more"
+            f"the cost of training on {workload.dataset!r} is unknown; {allowed(workload.dataset, IMAGES)}, and "
+            "@study.dataset(...) declares more"
         )
     return IMAGES[workload.dataset]
 
