@@ -169,7 +169,7 @@ def draw(at: Board) -> None:
         axes.set(xlabel="sample gradients, in units of the recipe's own", ylabel=title)
         axes.margins(x=0.12, y=0.12)
         axes.grid(alpha=0.3)
-    panels[0].legend(fontsize=7, loc="lower right")
+    panels[0].legend(fontsize=7, loc="lower left")
     figure.suptitle(f"{at.task.name}: filled, not shown to be below the first; the line joins the first", fontsize=9)
     save(figure, FOLDER / "pictures" / f"league-{at.name}.svg")
 
@@ -266,7 +266,9 @@ def page(boards: list[Board], all_tasks: dict[str, Task]) -> str:
     missing = [task.name for name, task in all_tasks.items() if name not in {b.name for b in boards}]
     climbing = "\n".join(text for at in boards if (text := when(at)))
     waits = f"Not trained yet: {', '.join(missing)}; `lookbehind list league` has what they cost.\n" if missing else ""
-    trials = "; ".join(f"{t.name}: {t.trials} settings, {len(t.tuning)} seeds" for t in all_tasks.values())
+    trials = "; ".join(
+        f"{t.name}: {t.trials} settings, {len(t.tuning)} seed{'s' * (len(t.tuning) > 1)}" for t in all_tasks.values()
+    )
     return f"""<!-- written by docs/league.py from docs/results/league.xz -->
 # The league: what a gradient buys
 
@@ -281,7 +283,8 @@ lookbehind report league --scale cpu --store docs/results/league.xz    # those o
 ```
 
 **Rules.** A budget counts forward and backward passes of one image. A part of a minibatch counts as a part. Epochs and
-schedule are fitted to the budget. Every entrant tries as many settings on validation images ({trials}).
+schedule are fitted to the budget. Every entrant tries as many settings on validation images
+({trials}).
 The winner is trained anew with five fresh seeds, and its test accuracy after the last epoch is reported.
 Differences are paired over seeds. Their 95 % intervals are widened for the number of entrants.
 ± is the standard deviation over seeds.

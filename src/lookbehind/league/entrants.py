@@ -46,8 +46,12 @@ class Entrant:
 
     def candidates(self, workload: Workload, seeds: Sequence[int], budget: float, trials: int) -> tuple[Candidate, ...]:
         """Return its first trials as candidates, each trained for the budget."""
+        first = self.settings[0]
+        tuned = {name for name in first if any(setting[name] != first[name] for setting in self.settings)}
         found: Iterable[tuple[Candidate, ...]] = (
-            grid(workload, self.kind, seeds, budget=budget, **{name: (value,) for name, value in setting.items()})
+            grid(
+                workload, self.kind, seeds, budget=budget, **{n: (v,) if n in tuned else v for n, v in setting.items()}
+            )
             for setting in self.settings[:trials]
         )
         return tuple(chain.from_iterable(found))
