@@ -250,7 +250,16 @@ def _first(found: dict[str, Value], rival: str) -> str:
 
 def front(boards: list[Board]) -> str:
     """Return the README's four sentences."""
-    return "\n".join(f"- {line}" for line in decisions(boards)[:4])
+    if not boards:
+        return ""
+    at = boards[0]
+    lines = [f"{at.task.name}, at so many times the recipe's gradients ([the league](docs/league.md)):", ""]
+    for budget in at.task.budgets:
+        found = {name: at.accuracy(entrant, budget) for name, entrant in ENTRANTS.items()}
+        lines.append(f"- {budget:g} ×: {_first(found, 'SGD')}")
+    robust = {name: at.robust(ENTRANTS[name], at.task.budgets[0]) for name in known()}
+    lines.append(f"- {at.task.budgets[0]:g} ×, weights will be perturbed: {_first(robust, 'SGD')}")
+    return "\n".join(lines)
 
 
 def put(path: Path, text: str) -> None:
