@@ -117,5 +117,5 @@ def test_what_is_done_is_not_left() -> None:
 
 
 def test_unknown_data() -> None:
-    with pytest.raises(ValueError, match="'mine' is unknown; known are digits"):
+    with pytest.raises(ValueError, match="'mine' is unknown; allowed are digits"):
         gradients(Run(workload=Workload(dataset="mine", model="convnet", epochs=1), method=Method(kind="base")))

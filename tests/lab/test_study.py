@@ -113,7 +113,7 @@ def test_runs_and_reports_from_the_command_line(
     printed = capfd.readouterr()
     assert "Mine" in printed.out
     assert not printed.err
-    row = (tmp_path / "out" / "smoke" / "table-1.csv").read_text().splitlines()[1]
+    row = (tmp_path / "out" / "study_a" / "smoke" / "table-1.csv").read_text().splitlines()[1]
     assert row.startswith("mine,digits,ρ=")
     assert ",2,2," in row  # two numbers, two seeds
 
@@ -147,11 +147,14 @@ def test_an_edited_method_is_another_run_and_says_so(
 ) -> None:
     ask = ["run", str(write()), "--scale", "smoke", "--store", str(tmp_path / "store"), "--processes", "1"]
     assert main(ask) == 0
-    assert "was edited" not in capsys.readouterr().out
+    assert "another source" not in capsys.readouterr().out
     forget()
     write(("FACTOR = 1.0", "FACTOR = 2.0"))
     assert main(ask) == 0
-    assert f"method mine was edited since 4 runs in {tmp_path / 'store'}; they stay there" in capsys.readouterr().out
+    assert (
+        f"{tmp_path / 'store'} has 4 runs of another source of the method mine: it was edited"
+        in capsys.readouterr().out
+    )
     assert len(list((tmp_path / "store" / "runs").glob("*/result.json"))) == 8
 
 

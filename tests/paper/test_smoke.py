@@ -20,7 +20,7 @@ from lookbehind.paper import ITEMS
 def test_all_items_are_trained_and_every_cell_has_its_number(tmp_path: Path, capsys) -> None:
     store = tmp_path / "store"
     assert main(["run", "all", "--scale", "smoke", "--store", str(store), "--processes", "2"]) == 0
-    assert "All runs of all at scale smoke are in" in capsys.readouterr().out
+    assert "All runs of table1, table2, " in capsys.readouterr().out
     results = remembered(Store(store))
     for name, item in ITEMS.items():
         for part in item.at("smoke").parts:

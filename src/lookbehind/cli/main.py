@@ -42,7 +42,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
     try:
         from tyro.extras import SubcommandApp
     except ImportError as error:
-        raise UserError(f"{NEEDS_LAB} ({error})") from error
+        raise UserError(NEEDS_LAB + (f" ({error})" if str(error) else "")) from error
     from lookbehind.cli import lab, measure
     from lookbehind.cli.compare import compare
 
