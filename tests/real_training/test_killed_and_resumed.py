@@ -19,7 +19,7 @@ from lookbehind import checkpoint
 from tests.conformance.rows import ROWS, Row, every_row
 
 STEPS = 25
-KILLS = 8  # of each method
+KILLS = 5  # of each method
 
 
 def train(name: str, folder: Path, started: Any) -> None:

@@ -89,7 +89,7 @@ def tasks(scale: str) -> dict[str, Task]:
     five = (0, 1, 2, 3, 4)
     if scale == "smoke":
         small = DIGITS.for_epochs(2).model_copy(update={"train": 200, "validation": 100, "test": 100})
-        return {"digits-noisy": Task("Digits, 40 % noise", _noisy(small), (2.0,), 1, (100,), (0, 1))}
+        return {"digits-noisy": Task("Digits, 40 % noise", _noisy(small), (2.0,), 1, (100,), (0,))}
     if scale == "cpu":
         digits, fashion = ((1.0, 2.0, 3.0), 8, (100, 101), five), ((2.0,), 4, (100,), five)
         return {
