@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from lookbehind.cli import main
+
 COMMAND = [sys.executable, "-m", "lookbehind.cli"]
 SMALL = ["compare", "--quick", "--labels", "noisy", "--methods", "sgd", "sam", "lookbehind", "--radius", "0.1", "0.2"]
 
@@ -126,13 +128,14 @@ def test_an_interrupted_command_continues(tmp_path: Path) -> None:
         (["--output", "/dev/null/x"], "/dev/null/x cannot be written (Not a directory)"),
     ],
 )
-def test_mistakes(arguments: list[str], words: str) -> None:
-    done = run("compare", *arguments)
-    assert done.returncode == 2
-    assert done.stderr.startswith("lookbehind: ")
-    assert words in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert done.stdout == ""
+def test_mistakes(arguments: list[str], words: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("lookbehind: ")
+    assert words in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert printed.out == ""
 
 
 @pytest.mark.parametrize("arguments", [["compare", "--methods", "adam"], ["compare", "--k", "two"], ["nonsense"]])
