@@ -98,13 +98,11 @@ def _declared(path: Path) -> tuple[Any, dict[str, Any]]:
     """Return what a process that trains calls first, and the workloads of a study."""
     from functools import partial
 
-    from lookbehind.lab.study import StudyError, load, load_all
+    from lookbehind.cli.studies import load_study
+    from lookbehind.lab.study import load_all
 
     where = str(path.expanduser().resolve())
-    try:
-        declared = load(where)
-    except StudyError as error:
-        raise UserError(str(error)) from error
+    declared = load_study(where)
     if not declared.comparisons:
         raise UserError(f'{path} declares nothing to compare on; write study.compare("title", workload) in it')
     return partial(load_all, (where,)), declared.comparisons

@@ -198,8 +198,9 @@ def _run(asked: Chosen, kept: Store, fill: Callable[..., dict[Any, str]], consol
     from lookbehind.lab.report import tasks_now
 
     parts = [part for of_item in asked.parts.values() for part in of_item]
-    for sentence in edited([run for run, _ in tasks_now(parts, kept)], kept):
-        _say(console, sentence)
+    if asked.studies:  # the paper declares nothing that can be edited
+        for sentence in edited([run for run, _ in tasks_now(parts, kept)], kept):
+            _say(console, sentence)
     failed: dict[Any, str] = {}
     try:
         with writing("--store"):
@@ -209,8 +210,9 @@ def _run(asked: Chosen, kept: Store, fill: Callable[..., dict[Any, str]], consol
                     failed |= fill(wanted, kept, on_event=progress.hear, tensorboard=tensorboard, prepare=asked.prepare)
     except ValueError as error:  # data that are not there
         raise UserError(str(error)) from error
-    for sentence in misdeclared([run for run, _ in tasks_now(parts, kept)], kept):
-        _say(console, sentence)
+    if asked.studies:
+        for sentence in misdeclared([run for run, _ in tasks_now(parts, kept)], kept):
+            _say(console, sentence)
     for one_run, reason in failed.items():
         _say(console, f"failed: {one_run.workload.title}, {one_run.method.title}, seed {one_run.seed}: {reason}")
     if failed:

@@ -92,7 +92,7 @@ def chosen(words: Sequence[str], scale: str) -> Chosen:
 
 def loaded(words: Sequence[str]) -> tuple[dict[str, Study], list[str]]:
     """Return the studies that words name, by where they are, and the other words."""
-    from lookbehind.lab.study import SUFFIX, StudyError, load, offered
+    from lookbehind.lab.study import SUFFIX, offered
 
     studies: dict[str, Study] = {}
     others: list[str] = []
@@ -102,11 +102,18 @@ def loaded(words: Sequence[str]) -> tuple[dict[str, Study], list[str]]:
             others += ["all"] if word == PAPER else [word]
             continue
         where = str(Path(word).expanduser().resolve()) if file else word
-        try:
-            studies[where] = load(where)
-        except StudyError as error:
-            raise UserError(str(error)) from error
+        studies[where] = load_study(where)
     return studies, others
+
+
+def load_study(where: str) -> Study:
+    """Return a study, or refuse it by its own sentence."""
+    from lookbehind.lab.study import StudyError, load
+
+    try:
+        return load(where)
+    except StudyError as error:
+        raise UserError(str(error)) from error
 
 
 def paper() -> Study:

@@ -47,13 +47,13 @@ def pack(store: Store, path: str | Path) -> int:
             if KEPT.fullmatch(file.name) is None:
                 continue
             try:
-                known = files.read_json(file)
+                text = files.read(file)
+                if text is None:  # gone since it was listed
+                    continue
+                files.parsed(text)
             except files.DamagedError as error:
                 store.say(f"{file} is left out: {error}.")
                 continue
-            if known is None:
-                continue
-            text = file.read_bytes()
             info = tarfile.TarInfo(file.relative_to(store.root).as_posix())  # its times and owners are zero
             info.size = len(text)
             tar.addfile(info, io.BytesIO(text))

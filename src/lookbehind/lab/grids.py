@@ -47,17 +47,14 @@ def grid(
         5
 
     """
-    names, choices = (
-        list(settings),
-        [name for name, value in settings.items() if isinstance(value, (tuple, list, range))],
-    )
+    choices = [name for name, value in settings.items() if isinstance(value, (tuple, list, range))]
     options = _options(kind)
-    for name in names:
+    for name in settings:
         if name not in options and name not in OWN and name not in type(workload).model_fields:
             raise ValueError(f"{kind} has no option {name!r}, nor has the workload; it has {', '.join(options)}")
     found = []
     for values in product(*(value if name in choices else (value,) for name, value in settings.items())):
-        setting = dict(zip(names, values, strict=True))
+        setting = dict(zip(settings, values, strict=True))
         of_workload = {name: v for name, v in setting.items() if name not in options and name not in OWN}
         of_method = {name: v for name, v in setting.items() if name not in of_workload}
         if kind in NEEDS:

@@ -102,32 +102,28 @@ def last_validation_accuracy(result: Result) -> Any:
     return () if result.last.validation is None else result.last.validation
 
 
-@metric("best validation accuracy (%)")
-def best_validation_accuracy(result: Result) -> Any:
+def _best_validation(result: Result) -> Any:
     """The best of all epochs: to select by."""
     best = result.best_by_validation
     return () if best is None else best.validation
 
 
-@metric("test accuracy (%) at the epoch of best validation accuracy")
-def accuracy_at_best_validation(result: Result) -> Any:
-    """That of the epoch that is best on held-out images; the first of equal ones."""
+def _test_at_best_validation(result: Result) -> Any:
+    """That of the epoch that is best on held-out examples; the first of equal ones."""
     best = result.best_by_validation
     return () if best is None else best.test
 
 
-@metric("best validation BLEU")
-def best_validation_bleu(result: Result) -> Any:
-    """The best of all epochs: to select by."""
-    best = result.best_by_validation
-    return () if best is None else best.validation
-
-
-@metric("test BLEU at the epoch of best validation BLEU")
-def bleu_at_best_validation(result: Result) -> Any:
-    """That of the epoch that is best on validation sentences; the first of equal ones."""
-    best = result.best_by_validation
-    return () if best is None else best.test
+best_validation_accuracy = metric("best validation accuracy (%)")(_best_validation)
+"""The best validation accuracy of all epochs: to select by."""
+best_validation_bleu = metric("best validation BLEU")(_best_validation)
+"""The best validation BLEU of all epochs: to select by."""
+accuracy_at_best_validation = metric("test accuracy (%) at the epoch of best validation accuracy")(
+    _test_at_best_validation
+)
+"""The test accuracy of the epoch that is best on held-out images; the first of equal ones."""
+bleu_at_best_validation = metric("test BLEU at the epoch of best validation BLEU")(_test_at_best_validation)
+"""The test BLEU of the epoch that is best on validation sentences; the first of equal ones."""
 
 
 @metric("epoch of best test accuracy", higher_is_better=False)
