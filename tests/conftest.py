@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -37,6 +38,16 @@ def elsewhere(request: pytest.FixtureRequest) -> bool:
 def pytest_xdist_auto_num_workers() -> int:
     """One worker more than cores for ``-n auto``: some tests wait, for a cluster or for processes that they kill."""
     return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+@pytest.fixture(autouse=True)
+def undeclared() -> Iterator[None]:
+    """Forget what studies outside the package declare in a test: the next may need a name that is free."""
+    yield
+    if "lookbehind.lab.declared" in sys.modules:
+        from tests.lab.declared import forget
+
+        forget()
 
 
 @pytest.fixture(scope="session")

@@ -6,23 +6,21 @@ import pickle
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from lookbehind.cli.main import main
-from lookbehind.data import DATASETS
-from lookbehind.lab import Method, Run, Store, Study, Workload, declared, grid
+from lookbehind.lab import Method, Run, Store, Study, Workload, grid
 from lookbehind.lab.build import optimizer_of
 from lookbehind.lab.engines.slurm_job import Chunk
 from lookbehind.lab.engines.slurm_options import Slurm
 from lookbehind.lab.report import tasks
 from lookbehind.lab.study import StudyError, load
-from lookbehind.lab.work import IMAGES
 from lookbehind.methods import METHODS
-from lookbehind.models import MODELS
+from tests.lab.declared import forget
 
 Write = Callable[..., Path]
 FILE = '''
@@ -57,21 +55,6 @@ FILE = '''
 '''
 
 
-@pytest.fixture(autouse=True)
-def undeclared() -> Iterator[None]:
-    """Forget what the test has declared."""
-    registries = (declared.METHODS, declared.SOURCES, MODELS, DATASETS, IMAGES)
-    before = [dict(registry) for registry in registries]  # type: ignore[call-overload]
-    modules = set(sys.modules)
-    yield
-    for registry, content in zip(registries, before, strict=True):
-        registry.clear()  # type: ignore[attr-defined]
-        registry.update(content)  # type: ignore[attr-defined]
-    for name in set(sys.modules) - modules:
-        if name.startswith("study_"):
-            del sys.modules[name]
-
-
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     """Return what writes a study file, with words of it replaced."""
@@ -86,15 +69,6 @@ def write(tmp_path: Path) -> Write:
         return path
 
     return written
-
-
-def forget() -> None:
-    """Be another process, as far as studies go."""
-    declared.METHODS.clear()
-    declared.SOURCES.clear()
-    MODELS.pop("net", None)
-    for name in [name for name in sys.modules if name.startswith("study_")]:
-        del sys.modules[name]
 
 
 def addresses(path: Path) -> list[str]:
