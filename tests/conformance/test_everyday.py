@@ -514,6 +514,26 @@ def test_loading_within_slow_weights_stays(row: Row) -> None:
     assert same(a.weights(), expected)
 
 
+@lookaheads
+@pytest.mark.parametrize("accepted", [True, False])
+def test_loading_a_bare_state_within_slow_weights_gives_the_fast_ones_back(row: Row, accepted: bool) -> None:
+    task = Task()
+    optimizer = row.make(sgd(task))
+    for i in range(2):
+        optimizer.step(task.closure(i))
+    fast = task.weights()
+    with optimizer.slow_weights():  # type: ignore[attr-defined]
+        slow = task.weights()
+        if accepted:
+            optimizer.load_state_dict(sgd(Task()).state_dict())
+            assert same(task.weights(), fast)
+        else:
+            with pytest.raises(ValueError, match="rho|alpha|size|groups"):
+                optimizer.load_state_dict(torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1).state_dict())
+            assert same(task.weights(), slow)
+    assert same(task.weights(), fast)
+
+
 # --- memory --------------------------------------------------------------------------------------------------------
 
 

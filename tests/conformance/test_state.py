@@ -413,3 +413,18 @@ def test_what_a_group_was_given_outlives_the_wrapper(carried) -> None:
     second = Lookbehind(carried(base), rho=0.7, alpha=0.8)
     assert [(group["rho"], group["alpha"]) for group in second.param_groups] == [(0.3, 0.25), (0.7, 0.8)]
     assert not any(key.startswith("given_") for key in second.base_state_dict()["param_groups"][0])
+
+
+def test_a_state_taken_while_the_base_steps_is_refused_where_it_would_be_a_step_behind() -> None:
+    p, optimizer = _mid_cycle()
+    hook = optimizer.base.register_step_post_hook(lambda *_: optimizer.state_dict())
+    before = p.tolist()
+    p.grad = torch.ones_like(p)
+    with pytest.raises(RuntimeError, match=r"call it after optimizer\.step"):
+        optimizer.step()
+    assert p.tolist() == before
+    hook.remove()
+    saved: list[Any] = []
+    optimizer.register_step_post_hook(lambda *_: saved.append(optimizer.state_dict()))
+    optimizer.step()
+    assert "lookahead_slow" in saved[0]["state"][0]

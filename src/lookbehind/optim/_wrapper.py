@@ -236,7 +236,17 @@ class OptimizerWrapper(Optimizer):
     # --- checkpoints and copies --------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the base optimizer's ``state_dict`` with this optimizer's entries and saved tensors in it."""
+        """Return the base optimizer's ``state_dict`` with this optimizer's entries and saved tensors in it.
+
+        Raises:
+            RuntimeError: in a hook of the base, while it steps: what this optimizer keeps is then a step behind.
+
+        """
+        if self._taken:
+            raise RuntimeError(
+                f"state_dict() was called while the base of this {type(self).__name__} steps, when the weights are ahead "
+                "of what it keeps; call it after optimizer.step(closure), or in a hook of this optimizer"
+            )
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
         state_dict = self.base.state_dict()

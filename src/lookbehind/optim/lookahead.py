@@ -210,7 +210,15 @@ class Lookahead(OptimizerWrapper):
                 "the state was saved while the model held the slow weights, and the fast weights are missing in it; "
                 "save outside of `with optimizer.slow_weights():`"
             )
-        super()._load(state_dict)
+        held = self.shows_slow_weights and not shown  # then the model gets its fast weights back, as nobody else could
+        if held:
+            self._hide()
+        try:
+            super()._load(state_dict)
+        except BaseException:
+            if held:
+                self._show()
+            raise
         self._last = {}
 
 
