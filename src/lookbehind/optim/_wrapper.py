@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
 
 T = TypeVar("T")
+Groups = list[tuple[Group, list[Tensor]]]
 
 
 class WrapperOptions(TypedDict, total=False):
@@ -392,14 +393,16 @@ class OptimizerWrapper(Optimizer):
         self._require_base()
         self._give_back()
         self._require_entries()
-        evaluator = self._evaluator(grad_scaler)
+        groups = self._taking_part()
+        evaluator = self._evaluator(groups, grad_scaler)
         evaluator.require_update()
         if closures and any(type(p) is UninitializedParameter for group in self.param_groups for p in group["params"]):
             evaluator.ahead(closures[0])
-            evaluator.params = self._moving()
+            groups = self._taking_part()
+            evaluator.params = [p for _, params in groups for p in params]
         self._require_memory(evaluator.params)
         self._prepare(evaluator.params)
-        step, rollback = self._begin(evaluator)
+        step, rollback = self._begin(evaluator, groups)
         self.last_step_skipped = False
         try:
             self._take(step, closures)
@@ -433,8 +436,7 @@ class OptimizerWrapper(Optimizer):
     def _prepare(self, params: list[Tensor]) -> None:
         """Do what must be done before a step reads the weights."""
 
-    def _begin(self, evaluator: GradientEvaluator) -> tuple[Step, Rollback]:
-        groups = [(group, [p for p in group["params"] if takes_part(p)]) for group in self.param_groups]
+    def _begin(self, evaluator: GradientEvaluator, groups: Groups) -> tuple[Step, Rollback]:
         params = evaluator.params
         start = self._buffers.scratch("start", params)
         copy_(start, params)
@@ -459,9 +461,9 @@ class OptimizerWrapper(Optimizer):
         )
         return step, rollback
 
-    def _evaluator(self, grad_scaler: GradScaler | None) -> GradientEvaluator:
+    def _evaluator(self, groups: Groups, grad_scaler: GradScaler | None) -> GradientEvaluator:
         return GradientEvaluator(
-            self._moving(),
+            [p for _, params in groups for p in params],
             name=type(self).__name__,
             name_of=self._name_of,
             model=self.model,
@@ -471,8 +473,9 @@ class OptimizerWrapper(Optimizer):
             optimizers=lambda: list(stateful(self)),
         )
 
-    def _moving(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"] if takes_part(p)]
+    def _taking_part(self) -> Groups:
+        """Return the groups, each with its parameters that a step may move."""
+        return [(group, [p for p in group["params"] if takes_part(p)]) for group in self.param_groups]
 
     def _base_step(self, closure: Closure | None = None) -> None:
         """Let the base step, without seeing this optimizer's tensors in its state."""

@@ -144,9 +144,10 @@ class XSAM(AscentWrapper):
 
         """
         self._require_base()
-        evaluator = self._evaluator(None)
+        groups = self._taking_part()
+        evaluator = self._evaluator(groups, None)
         gradients = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in evaluator.params]
-        step, rollback = self._begin(evaluator)
+        step, rollback = self._begin(evaluator, groups)
         try:
             v_0 = self._climb(step, closure)
             length = step.norm([p.grad for p in step.params])
