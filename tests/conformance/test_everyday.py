@@ -528,7 +528,7 @@ def test_loading_a_bare_state_within_slow_weights_gives_the_fast_ones_back(row: 
             optimizer.load_state_dict(sgd(Task()).state_dict())
             assert same(task.weights(), fast)
         else:
-            with pytest.raises(ValueError, match="rho|alpha|size|groups"):
+            with pytest.raises(ValueError, match=r"rho|alpha|size|groups"):
                 optimizer.load_state_dict(torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1).state_dict())
             assert same(task.weights(), slow)
     assert same(task.weights(), fast)
