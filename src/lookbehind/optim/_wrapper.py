@@ -245,8 +245,8 @@ class OptimizerWrapper(Optimizer):
         """
         if self._taken:
             raise RuntimeError(
-                f"state_dict() was called while the base of this {type(self).__name__} steps, when weights are ahead of "
-                "what it keeps; call it after optimizer.step(closure), or in a hook of this optimizer"
+                f"state_dict() was called while the base of this {type(self).__name__} steps and is ahead "
+                "of what is kept; call it after optimizer.step(closure), or in a hook of this optimizer"
             )
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
