@@ -75,3 +75,12 @@ def test_the_worked_example_of_measuring() -> None:
         values = [[pick(seed[method]) for seed in seeds] for method in ("SGD", "SAM", "Lookbehind-SAM")]
         cells = [f"{statistics.mean(v):.3g} ± {statistics.stdev(v):.2g}" for v in values]
         assert f"| {name} | {' | '.join(cells)} |" in page
+
+
+@pytest.mark.parametrize("picture", ["front.svg", "front-dark.svg"])
+def test_the_picture_of_the_readme_shows_the_stored_means(picture: str) -> None:
+    rows = list(csv.DictReader((DOCS / "pictures" / "front.csv").open()))
+    shown = re.findall(r">(\d+\.\d) %</text>", (DOCS / "pictures" / picture).read_text())
+    values = {m: [float(r["test accuracy"]) for r in rows if r["method"] == m] for m in ("SGD", "SAM", "Lookbehind")}
+    assert shown == [f"{statistics.mean(of_seeds):.1f}" for of_seeds in values.values()]
+    assert {len(of_seeds) for of_seeds in values.values()} == {5}
