@@ -30,6 +30,7 @@ def test_there_are_pages_with_code() -> None:
     )
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", RUNNABLE, ids=name)
 def test_code_of_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -51,7 +52,7 @@ def run(line: str) -> None:
     """Run a line of a shell block: only our own command."""
     command, *arguments = shlex.split(line)
     assert command == "lookbehind"
-    subprocess.run([sys.executable, "-m", "lookbehind.cli", *arguments], check=True, timeout=120, capture_output=True)
+    subprocess.run([sys.executable, "-m", "lookbehind.cli", *arguments], check=True, timeout=240, capture_output=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
