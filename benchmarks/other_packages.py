@@ -1,7 +1,7 @@
 """What another package's SAM does where this one promises something: pytorch_optimizer's, the most used on PyPI.
 
 pip install pytorch_optimizer
-python benchmarks/other_packages.py
+python -m benchmarks.other_packages      not by its path: this folder has a transformers.py
 
 The answers are those of docs/migrating.md. Each line is one experiment on a small net with both packages.
 """
@@ -20,7 +20,9 @@ import lookbehind
 
 try:
     import pytorch_optimizer
-except ModuleNotFoundError:
+except ModuleNotFoundError as error:
+    if error.name != "pytorch_optimizer":
+        raise
     raise SystemExit('pytorch_optimizer is not installed; pip install -e ".[bench]"') from None
 
 torch.manual_seed(0)

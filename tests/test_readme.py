@@ -31,6 +31,10 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link.split("#")[0]).exists()] == []
 
 
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 700
+
+
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert re.search(
         r"^pip install .*pytest -n auto --dist loadfile$", (ROOT / "README.md").read_text(), flags=re.MULTILINE

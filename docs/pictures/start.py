@@ -1,7 +1,7 @@
-"""The picture of docs/start.md, made by the page's own code.
+"""The picture and the printed lines of docs/start.md, made by the page's own code.
 
 pip install -e ".[lab]"
-python docs/pictures/start.py      half a minute; writes docs/pictures/start.svg
+OMP_NUM_THREADS=1 python docs/pictures/start.py      a minute; writes docs/pictures/start.svg, prints the lines
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ import tempfile
 from pathlib import Path
 
 import matplotlib
-from cycler import cycler
 
 FOLDER = Path(__file__).resolve().parent
+
+
+def code() -> str:
+    """Return the three blocks of the page that train, draw and print."""
+    return "\n".join(re.findall(r"```python\n(.*?)```", (FOLDER.parent / "start.md").read_text(), flags=re.DOTALL)[:3])
 
 
 def main() -> None:
     """Run the page in a temporary folder, with its picture as SVG."""
     matplotlib.use("Agg")
-    matplotlib.rcParams.update({"svg.hashsalt": "lookbehind", "axes.prop_cycle": cycler(color=["#000000", "#0072B2"])})
-    blocks = re.findall(r"```python\n(.*?)```", (FOLDER.parent / "start.md").read_text(), flags=re.DOTALL)
-    code = "\n".join(blocks[:2]).replace('savefig("sharpness.png")', 'savefig("start.svg", metadata={"Date": None})')
+    matplotlib.rcParams.update({"svg.hashsalt": "lookbehind"})
+    drawn = code().replace('savefig("sharpness.png")', 'savefig("start.svg", metadata={"Date": None})')
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        exec(compile(code, "start.md", "exec"), {"__name__": "page"})
+        exec(compile(drawn, "start.md", "exec"), {"__name__": "page"})
         shutil.copy("start.svg", FOLDER / "start.svg")
         os.chdir(FOLDER)
 

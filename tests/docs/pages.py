@@ -12,13 +12,16 @@ PAGES = sorted(page for page in DOCS.rglob("*.md") if not page.is_relative_to(DO
 
 # A comment before a block says what a test does with it, and a reader does not see it.
 _BLOCK = re.compile(
-    r"^(?:<!-- (?P<mark>run|not run: [^>]+) -->\n)?```(?P<language>[^\n]*)\n(?P<code>.*?)^```$", re.M | re.S
+    r"^(?:<!-- (?P<mark>run|printed|not run: [^>]+) -->\n)?```(?P<language>[^\n]*)\n(?P<code>.*?)^```$", re.M | re.S
 )
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code. Python runs unless it is marked ``not run: reason``; sh runs if it is marked ``run``."""
+    """A block of code. Python runs unless it is marked ``not run: reason``; sh runs if it is marked ``run``.
+
+    A text marked ``printed`` is what the Python before it prints, within a tolerance.
+    """
 
     language: str
     code: str

@@ -15,7 +15,7 @@ from tests.docs.pages import DOCS, ROOT
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 NOT_FIRST = {"What", "How", "Where", "Which", "Whether", "When", "Who"}
-PLAIN = [ROOT / "README.md", ROOT / "SECURITY.md", DOCS / "studies.md"]
+PLAIN = [ROOT / "README.md", ROOT / "SECURITY.md", DOCS / "start.md", DOCS / "studies.md"]
 LONGEST = 25  # words
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 import shlex
 import subprocess
 import sys
@@ -9,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, PAGES, blocks
+from tests.docs.pages import DOCS, PAGES, ROOT, blocks
+from tests.docs.printed import differences
 
 RUNNABLE = [page for page in PAGES if any(block.runs for block in blocks(page))]
 # What a fence may be called. Another name for Python would be Python that no test sees.
@@ -26,14 +30,19 @@ def test_there_are_pages_with_code() -> None:
     )
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", RUNNABLE, ids=name)
 def test_code_of_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     namespace = {"__name__": "page"}
+    printed = io.StringIO()
     for number, block in enumerate(blocks(page), 1):
+        if block.mark == "printed":
+            assert differences(block.code, printed.getvalue()) == []
         if block.runs and block.language == "python":
-            exec(compile(block.code, f"{name(page)}, block {number}", "exec"), namespace)
+            with contextlib.redirect_stdout(printed):
+                exec(compile(block.code, f"{name(page)}, block {number}", "exec"), namespace)
         elif block.runs:
             for line in block.code.splitlines():
                 run(line)
@@ -43,10 +52,17 @@ def run(line: str) -> None:
     """Run a line of a shell block: only our own command."""
     command, *arguments = shlex.split(line)
     assert command == "lookbehind"
-    subprocess.run([sys.executable, "-m", "lookbehind.cli", *arguments], check=True, timeout=120, capture_output=True)
+    subprocess.run([sys.executable, "-m", "lookbehind.cli", *arguments], check=True, timeout=240, capture_output=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_no_code_hides_from_the_test(page: Path) -> None:
     assert {block.language for block in blocks(page)} <= LANGUAGES
     assert page.read_text().count("\n```") == 2 * len(blocks(page)) - page.read_text().startswith("```")
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_output_is_shown_that_no_test_produces(page: Path) -> None:
+    """Texts with numbers are pseudo-code or code, or what a block prints."""
+    texts = [block.code for block in blocks(page) if block.language in ("text", "") and block.mark != "printed"]
+    assert [text for text in texts if re.search(r"\d\.\d", text) and not re.search("←|[a-z]=|⟨", text)] == []
