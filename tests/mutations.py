@@ -121,7 +121,7 @@ MUTATIONS = [
     ),
     mutation("a gradient in another tensor that leaks into the next pass", "_evaluation.py", "        for p in self._renewed:\n            p.grad = None\n", ""),
     mutation("gradients in one memory are written twice", "_evaluation.py", "        _give_each_its_own(held)\n", ""),
-    mutation("a step within a step", "_wrapper.py", "            if here is self._frame:\n", "            if here is None:\n"),
+    mutation("a step within a step", "_wrapper.py", "here.f_code in STEPS and ", "here is None and "),
     mutation("slow weights of a Lookahead inside are left in the model", "_wrapper.py", "                inner._hide()\n", "                pass\n"),
     mutation("a frozen layer with a stale gradient follows", "lookahead.py", "        copy_([slow[j] for j in frozen], [step.params[j] for j in frozen])\n", ""),
     mutation("a shallow copy takes the base over", "_wrapper.py", 'self.base.__dict__.setdefault("_wrapped_by", self)', 'self.base.__dict__["_wrapped_by"] = self'),

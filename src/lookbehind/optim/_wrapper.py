@@ -98,7 +98,6 @@ class OptimizerWrapper(Optimizer):
     moves_after_base = False  # whether a step moves the weights once more after the base optimizer's
     follows_weights = False  # whether it takes a move between its steps for a change from outside
     last_step_skipped = False
-    _frame: FrameType | None = None  # of a step in progress
     nonfinite = Choice("propagate", "skip", "raise")
     rollback = Choice("weights", "full")
     same_dropout = Choice(True, False)
@@ -352,7 +351,7 @@ class OptimizerWrapper(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what deepcopy and pickle keep: all but hooks, and a scheduler's hold on ``step``."""
-        dropped = ("step", "_wrapped_by", "_places", "_frame")
+        dropped = ("step", "_wrapped_by", "_places")
         return {"_places": []} | {
             k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")
         }
@@ -431,7 +430,6 @@ class OptimizerWrapper(Optimizer):
         step, rollback = self._begin(evaluator, groups)
         self.last_step_skipped = False
         try:
-            self._frame = sys._getframe()
             self._take(step, closures)
             evaluator.finish()
             return evaluator.loss
@@ -446,8 +444,6 @@ class OptimizerWrapper(Optimizer):
             if evaluator.scaler is None:
                 self._set("skipped_steps", self.skipped_steps + 1)
             return evaluator.loss
-        finally:
-            self._frame = None
 
     def _take(self, step: Step, closures: Sequence[Closure]) -> None:
         self.update(step, closures)
@@ -467,9 +463,9 @@ class OptimizerWrapper(Optimizer):
 
     def _require_no_step(self, what: str) -> None:
         """Raise within a step of this optimizer: its weights are perturbed then, and what it keeps is in use."""
-        here = sys._getframe() if self._frame is not None else None
+        here: FrameType | None = sys._getframe(2)  # the call stack tells; a note of ours might outlive Ctrl-C
         while here is not None:
-            if here is self._frame:
+            if here.f_code in STEPS and here.f_locals.get("self") is self:
                 raise RuntimeError(
                     f"{what} within a step of this {type(self).__name__}, in its closure or a hook; call it after "
                     "optimizer.step(closure)"
@@ -610,6 +606,9 @@ class OptimizerWrapper(Optimizer):
                 if p is parameter:
                     return str(group["param_names"][j]) if "param_names" in group else f"parameter {j} of group {i}"
         return "a parameter"
+
+
+STEPS = {OptimizerWrapper.step.__wrapped__.__code__}  # type: ignore[attr-defined]  # of functions that perturb
 
 
 def steps_by_closure(base: Optimizer) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +19,7 @@ from lookbehind._tensors import add_, copy_, ratio, scale_, scaled
 from lookbehind.optim._evaluation import Closure
 from lookbehind.optim._rollback import uninterrupted, without_grad
 from lookbehind.optim._step import Step
+from lookbehind.optim._wrapper import STEPS
 from lookbehind.optim.ascent import AscentOptions, AscentWrapper
 from lookbehind.optim.perturbation import Perturbation, PerturbationName
 
@@ -151,12 +151,10 @@ class XSAM(AscentWrapper):
         gradients = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in evaluator.params]
         step, rollback = self._begin(evaluator, groups)
         try:
-            self._frame = sys._getframe()
             v_0 = self._climb(step, closure)
             length = step.norm([p.grad for p in step.params])
             found = {alpha: self._loss_at(step, v_0, length, alpha, loss) for alpha in GRID}
         finally:
-            self._frame = None
             uninterrupted(rollback.restore)
             clear_weight_caches()
             for p, gradient, values in gradients:
@@ -196,3 +194,6 @@ class XSAM(AscentWrapper):
 
     def _details(self) -> dict[str, object]:
         return {"k": self.k, "perturbation": self.perturbation}
+
+
+STEPS.add(XSAM.search.__wrapped__.__code__)  # type: ignore[attr-defined]
