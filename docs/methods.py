@@ -191,7 +191,7 @@ def options_table(record: Record) -> str:
 
 def cost_table(record: Record) -> str:
     loss = "at the unperturbed weights" if record.kind.returns_clean_loss else "at perturbed weights"
-    return f"""| | |
+    return f"""| quantity | value |
 |---|---|
 | gradients a step, at the defaults | {gradients(record)} |
 | copies of the weights between steps, beyond the base's state | {record.copies} |
@@ -202,7 +202,7 @@ def cost_table(record: Record) -> str:
 
 def combines_table(record: Record) -> str:
     rows = [f"| {title} | {cell(record, make())} |" for title, make in COMBINATIONS.items()]
-    return "\n".join(["| option | |", "|---|---|", *rows])
+    return "\n".join(["| option | combines |", "|---|---|", *rows])
 
 
 def _row(line: str) -> list[str]:
@@ -239,8 +239,13 @@ def parts(name: str) -> dict[str, str]:
         "options": options_table(record),
         "cost": cost_table(record),
         "combines": combines_table(record),
+        "evidence": evidence(record),
         "league": league(record),
     }
+
+
+def evidence(record: Record) -> str:
+    return f"**For it.** {sentence(record.evidence)}\n\n**Against it.** {sentence(record.against)}"
 
 
 def page_by_hand(name: str) -> str:
@@ -300,9 +305,7 @@ losses have two colours.
 
 ## Evidence
 
-**For it.** {sentence(record.evidence)}
-
-**Against it.** {sentence(record.against)}
+{part["evidence"]}
 
 ### What we measured
 

@@ -152,7 +152,7 @@ METHODS: dict[str, Record] = {
         copies=2,
         state="none",
         evidence="the paper's tables, reproduced here at small scale",
-        against="k + 1 gradients a step",
+        against="a step takes k + 1 gradients",
         peak_on_host=1,
     ),
     "momentum_sam": Record(
