@@ -35,14 +35,14 @@ GROUP_COLOURS = {RIVALS: "black", ONE: "blue", TWO: "orange", MORE: "vermillion"
 
 @dataclass(frozen=True)
 class Board:
-    """A task with the archive, and what entrants came to in it."""
+    """A task with the archive, and the results of entrants in it."""
 
     name: str
     task: Task
     results: Results
 
     def value(self, entrant: Entrant, metric: Metric, budget: float) -> Value:
-        """Return what an entrant came to."""
+        """Return an entrant's value of a metric."""
         cell: Derived = reported(entrant, self.task, budget, metric)
         return evaluate(cell, self.results)
 
@@ -302,7 +302,7 @@ lookbehind report league --scale cpu --store docs/results/league.xz
 - A budget counts forward and backward passes of one image. A part of a minibatch counts as a part.
 - Epochs and schedule are fitted to the budget.
 - Every entrant tries as many settings as the others, on validation images.
-- The winner is trained anew with five fresh seeds. Its test accuracy after the last epoch is reported.
+- The winner is trained again with five new seeds. Its test accuracy after the last epoch is reported.
 - Differences are paired over seeds. Their 95 % intervals are widened for the number of entrants.
 - ± is the standard deviation over seeds.
 

@@ -58,7 +58,7 @@ def cell(record: Record, options: dict[str, Any]) -> str:
     if record.kind.__name__ == "ASAM" and "perturbation" in options:
         return "it is one"
     if "model" in options and not record.kind.returns_clean_loss:
-        return "no clean pass: statistics follow the perturbed one; `update_bn` takes them anew"
+        return "no clean pass: statistics follow the perturbed pass; `update_bn` renews them"
     if "sync_ascent" in options and record.kind.__name__ == "FractionSAM":
         return '✓, not with `descend="rest"`'
     if "sync_ascent" in options:
