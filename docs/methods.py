@@ -152,11 +152,11 @@ CLOSURES = """def closure_of(x, y):
     return closure
 
 """
+SEVERAL = """micro_batches = zip(inputs.split(2), targets.split(2))
+loss = optimizer.step([closure_of(x, y) for x, y in micro_batches])"""
 STEPS = {
     "fraction_sam": "part = closure_of(inputs[:2], targets[:2])    # a quarter of the minibatch\n"
     "loss = optimizer.step([part, closure_of(inputs, targets)])",
-    "accumulating_sam": "micro_batches = zip(inputs.split(2), targets.split(2))\n"
-    "loss = optimizer.step([closure_of(x, y) for x, y in micro_batches])",
 }
 
 
@@ -166,7 +166,7 @@ def use(name: str) -> str:
     kind = record.kind.__name__
     numbers = {o: option.default for o, option in record.options.items() if type(option.default) in (int, float)}
     arguments = ", ".join(f"{o}={value!r}" for o, value in numbers.items()) + ARGUMENTS.get(name, "")
-    step = CLOSURES + STEPS[name] if name in STEPS else ONE_CLOSURE
+    step = ONE_CLOSURE if record.closures == 1 else CLOSURES + STEPS.get(name, SEVERAL)
     last = f"\n{LAST_LINES[name]}" if name in LAST_LINES else ""
     return f"""```python
 import torch
