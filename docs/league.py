@@ -284,7 +284,8 @@ def over_all(boards: list[Board]) -> str:
     tasks_of = ", ".join(f"{count} at {b:g} ×" for b, count in counts.items() if count > 1)
     return f"""## Over all tasks
 
-Mean rank among {len(known())} entrants, and in brackets the best and the worst rank on a task. Tasks: {tasks_of}.
+The table has mean ranks among {len(known())} entrants. In brackets are the best and the worst rank on a task.
+Tasks: {tasks_of}.
 
 {table(heads, rows)}
 """
