@@ -38,14 +38,14 @@ GROUP_COLOURS = {RIVALS: "black", ONE: "blue", TWO: "orange", MORE: "vermillion"
 
 @dataclass(frozen=True)
 class Board:
-    """A task with the archive, and what entrants came to in it."""
+    """A task with the archive, and the results of entrants in it."""
 
     name: str
     task: Task
     results: Results
 
     def value(self, entrant: Entrant, metric: Metric, budget: float) -> Value:
-        """Return what an entrant came to."""
+        """Return an entrant's value of a metric."""
         cell: Derived = reported(entrant, self.task, budget, metric)
         return evaluate(cell, self.results)
 
@@ -122,11 +122,13 @@ def board(at: Board) -> str:
 
 ![Accuracy and robustness against cost](pictures/league-{at.name}.svg)
 
-Test accuracy (%) at budgets in units of the recipe's own; **bold**: not shown to be below the first at {middle:g} ×.
+Test accuracy (%) at several budgets. A budget is in units of the recipe's own. A **bold** entrant is not shown to be
+below the first at {middle:g} ×.
 
 {table(heads, rows)}
 
-With noisy weights and with weights of 4 bits (test accuracy, %), and three measurements at {middle:g} ×:
+The next table has test accuracies (%) with noisy weights and with weights of 4 bits. It also has three measurements at
+{middle:g} ×.
 
 {table(more, measured)}
 """
@@ -214,13 +216,13 @@ def bars(boards: list[Board]) -> str:
         first, best = max(robust, key=robust.__getitem__), max(gains, key=gains.__getitem__)
         verdict = "as robust as SAM" if robust[first] >= sam else "less robust than SAM"
         lines.append(
-            f"- {at.task.name}: at one gradient a step {first} keeps {shown(robust[first])} % with noisy weights, SAM "
-            f"at two gradients {shown(sam)} %, SGD at one {shown(sgd)} %: {verdict}."
+            f"- {at.task.name}, noisy weights: {first} at one gradient a step has {shown(robust[first])} %. SAM at two "
+            f"gradients has {shown(sam)} %, SGD at one {shown(sgd)} %. So {first} is {verdict}."
         )
         share = (gains[best] - plain) / (climbed - plain) if climbed > plain else float("nan")
         lines.append(
-            f"- {at.task.name}: of SAM's gain in accuracy over SGD, {shown(climbed - plain, sign=True)} points, {best} "
-            f"has {shown(gains[best] - plain, sign=True)} at one gradient"
+            f"- {at.task.name}, accuracy: SAM's gain over SGD is {shown(climbed - plain, sign=True)} points. "
+            f"At one gradient a step, the gain of {best} is {shown(gains[best] - plain, sign=True)}"
             + (f" ({shown(100 * share, 0)} %)." if climbed > plain else ".")
         )
     return "\n".join(lines)
@@ -282,7 +284,8 @@ def over_all(boards: list[Board]) -> str:
     tasks_of = ", ".join(f"{count} at {b:g} ×" for b, count in counts.items() if count > 1)
     return f"""## Over all tasks
 
-Mean rank among {len(known())} entrants, and in brackets the best and the worst rank on a task. Tasks: {tasks_of}.
+The table has mean ranks among {len(known())} entrants. In brackets are the best and the worst rank on a task.
+Tasks: {tasks_of}.
 
 {table(heads, rows)}
 """
@@ -315,7 +318,7 @@ def decisions(boards: list[Board]) -> list[str]:
 
 
 def _anchor(at: Board) -> str:
-    return "league.md#" + re.sub(r"[^a-z0-9 _-]", "", at.task.name.lower()).replace(" ", "-").replace("--", "-")
+    return "league.md#" + re.sub(r"[^a-z0-9 _-]", "", at.task.name.lower()).replace(" ", "-")
 
 
 def _first(found: dict[str, Value], rival: str) -> str:
@@ -355,38 +358,50 @@ def page(boards: list[Board], all_tasks: dict[str, Task]) -> str:
     """Return docs/league.md."""
     missing = [task.name for name, task in all_tasks.items() if name not in {b.name for b in boards}]
     climbing = "\n".join(text for at in boards if (text := when(at)))
-    waits = f"Not trained yet: {', '.join(missing)}; `lookbehind list league` has what they cost.\n" if missing else ""
-    trials = "; ".join(
-        f"{t.name}: {t.trials} settings, {len(t.tuning)} seed{'s' * (len(t.tuning) > 1)}" for t in all_tasks.values()
+    waits = f"Not trained yet: {'; '.join(missing)}. `lookbehind list league` has their cost.\n" if missing else ""
+    trials = table(
+        ["tuning", "settings", "seeds"], [[t.name, f"{t.trials}", f"{len(t.tuning)}"] for t in all_tasks.values()]
     )
     return f"""<!-- written by docs/league.py from docs/results/league.xz -->
 # The league: what a gradient buys
 
-Every method of the family, and the rivals at the price of plain training, at equal budgets of *sample gradients*,
-tuned alike.
+The league compares every method of the family with rivals at the price of plain training. All get equal budgets of
+*sample gradients*, and are tuned alike.
 
 ```sh
-lookbehind list league                        # what it costs
-lookbehind run league --scale cpu             # about two hours on two cores
-lookbehind report league --scale cpu          # pages with every setting, seed and curve
-lookbehind report league --scale cpu --store docs/results/league.xz    # those of this page, without training
+# its cost
+lookbehind list league
+# about two hours on two cores
+lookbehind run league --scale cpu
+# pages with every setting, seed and curve
+lookbehind report league --scale cpu
+# the results of this page, without training
+lookbehind report league --scale cpu --store docs/results/league.xz
 ```
 
-**Rules.** A budget counts forward and backward passes of one image. A part of a minibatch counts as a part. Epochs and
-schedule are fitted to the budget. Every entrant tries as many settings on validation images
-({trials}).
-The winner is trained anew with five fresh seeds, and its test accuracy after the last epoch is reported.
-Differences are paired over seeds. Their 95 % intervals are widened for the number of entrants.
-± is the standard deviation over seeds.
+**Rules.**
 
-**What these tasks cannot tell.** Nets of 24,000 to 75,000 weights on small images are not ImageNet. They show what
-happens with noisy labels and without, in minutes.
+- A budget counts forward and backward passes of one image. A part of a minibatch counts as a part.
+- Epochs and schedule are fitted to the budget.
+- Every entrant tries as many settings as the others, on validation images.
+- The winner is trained again with five new seeds. Its test accuracy after the last epoch is reported.
+- Differences are paired over seeds. Their 95 % intervals are widened for the number of entrants.
+- ± is the standard deviation over seeds.
+
+{trials}
+
+**What these tasks cannot tell.** Nets of 24,000 to 75,000 weights on small images are not ImageNet. They show in
+minutes what happens with noisy labels and without.
 
 {waits}
 ## Did the cheap methods earn their place?
 
-Two bars were set before anything was trained. At one gradient a step, robustness to weight noise is at least that of
-SAM at two, on three tasks. And a method at 1.1 gradients has half of SAM's gain in accuracy.
+Two goals were set before anything was trained:
+
+1. On three tasks, a method at one gradient a step is at least as robust to weight noise as SAM at two gradients.
+2. A method at 1.1 gradients has half of SAM's gain in accuracy.
+
+The results so far:
 
 {bars(boards)}
 
@@ -394,8 +409,8 @@ SAM at two, on three tasks. And a method at 1.1 gradients has half of SAM's gain
 {chr(10).join(board(at) for at in boards)}
 ## Which steps should climb?
 
-All spend {WHEN_BUDGET:g} gradients a step of the recipe: SAM in a quarter of the steps, or SGD and SAM for as many
-gradients.
+All entrants spend {WHEN_BUDGET:g} gradients a step of the recipe. SAM climbs in a quarter of the steps. SGD, and SAM in
+every step, train for as many gradients.
 
 {climbing}"""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from lookbehind import METHODS
 from lookbehind.methods import Record
-from tests.docs.pages import DOCS
+from tests.docs.pages import DOCS, blocks
 
 
 def _script() -> ModuleType:
@@ -34,6 +35,31 @@ def test_the_pages_are_up_to_date() -> None:
 def test_each_method_has_a_page() -> None:
     for name in METHODS:
         assert (DOCS / "algorithms" / SCRIPT.page_of(name)).exists()
+
+
+HEADINGS = ["Equations", "Use", "Options", "Cost", "Combines with", "Evidence", "Code"]
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "algorithms").glob("*.md")), ids=lambda page: page.stem)
+def test_each_page_has_the_template(page: Path) -> None:
+    """The sections in order, a picture before them, and under Use one block of Python, which test_pages.py runs."""
+    text = page.read_text(encoding="utf-8")
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == HEADINGS
+    assert "](../pictures/" in text.split("\n## ")[0]
+    [block] = [block for block in blocks(page) if block.language == "python"]
+    assert block.runs
+    assert "optimizer.step(" in block.code
+    assert block.code in text.split("\n## Use\n")[1].split("\n## ")[0]
+    assert max(map(len, block.code.splitlines())) <= 84
+    assert "`src/lookbehind/optim/" in text.split("\n## Code\n")[1]
+
+
+@pytest.mark.parametrize("record", METHODS.values(), ids=METHODS)
+def test_each_page_of_a_record_is_marked(record: Record) -> None:
+    """What a record gives is in its page: a page that is written by hand has all marks."""
+    name = next(name for name, other in METHODS.items() if other is record)
+    text = (DOCS / "algorithms" / SCRIPT.page_of(name)).read_text(encoding="utf-8")
+    assert all(part in text for part in SCRIPT.parts(name).values())
 
 
 @pytest.mark.parametrize("record", METHODS.values(), ids=METHODS)
