@@ -6,8 +6,11 @@ python docs/league.py       reads docs/results/league.xz, writes docs/league.md 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from lookbehind.lab import Archive, Derived, Metric
@@ -223,18 +226,96 @@ def bars(boards: list[Board]) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Ranks:
+    """Ranks of the entrants on the tasks that have a budget: 1 is first, equal means share theirs."""
+
+    by_task: list[dict[str, float]]
+
+    @classmethod
+    def of(cls, boards: list[Board], value: Callable[[Board, Entrant], Value]) -> Ranks:
+        """Rank entrants on each task by a number of theirs, the largest first."""
+        by_task = []
+        for at in boards:
+            means = {name: value(at, ENTRANTS[name]).mean or 0.0 for name in known()}
+            by_task.append({name: _rank(mean, list(means.values())) for name, mean in means.items()})
+        return cls(by_task)
+
+    def mean(self, name: str) -> float:
+        """Return the mean over tasks."""
+        return fmean(ranks[name] for ranks in self.by_task)
+
+    def text(self, name: str) -> str:
+        """Return the mean, and the range over tasks."""
+        own = [ranks[name] for ranks in self.by_task]
+        return f"{fmean(own):.1f} ({min(own):g}–{max(own):g})"
+
+    def first(self) -> str:
+        """Return who has the lowest mean rank."""
+        return min(known(), key=self.mean)
+
+
+def _rank(value: float, among: list[float]) -> float:
+    return sum(other > value for other in among) + (sum(other == value for other in among) + 1) / 2
+
+
+WISHES: dict[str, Callable[[Board, Entrant, float], Value]] = {
+    "accuracy": Board.accuracy,
+    "noisy weights": Board.robust,
+}
+
+
+def ranked(boards: list[Board], wish: str, budget: float) -> Ranks:
+    """Return the ranks by a wish, on the tasks that have the budget."""
+    return Ranks.of([at for at in boards if budget in at.task.budgets], lambda at, e: WISHES[wish](at, e, budget))
+
+
+def over_all(boards: list[Board]) -> str:
+    """Return the table of ranks over tasks; empty below two tasks."""
+    counts = {b: sum(b in at.task.budgets for at in boards) for b in (1.0, 2.0)}
+    columns = {(wish, b): ranked(boards, wish, b) for b, count in counts.items() if count > 1 for wish in WISHES}
+    if not columns:
+        return ""
+    order = sorted(known(), key=columns.get(("accuracy", 2.0), next(iter(columns.values()))).mean)
+    rows = [[name, *(ranks.text(name) for ranks in columns.values())] for name in order]
+    heads = ["", *(f"{wish}, {b:g} ×" for wish, b in columns)]
+    tasks_of = ", ".join(f"{count} at {b:g} ×" for b, count in counts.items() if count > 1)
+    return f"""## Over all tasks
+
+Mean rank among {len(known())} entrants, and in brackets the best and the worst rank on a task. Tasks: {tasks_of}.
+
+{table(heads, rows)}
+"""
+
+
 def decisions(boards: list[Board]) -> list[str]:
-    """Return what to use when, a sentence for each task, budget and wish, with its number and interval."""
+    """Return what to use when, a sentence for each task and cost, with its number and interval."""
     lines = []
     for at in boards:
-        for budget in at.task.budgets:
-            price = f"{at.task.name}, {budget:g} × the gradients of the recipe"
+        for budget in (b for b in at.task.budgets if b <= 2.0):
             found = {name: at.accuracy(entrant, budget) for name, entrant in ENTRANTS.items()}
-            lines.append(f"**{price}:** {_first(found, 'SGD')}")
-        robust = {name: at.robust(ENTRANTS[name], at.task.budgets[0]) for name in known()}
-        wish = f"**{at.task.name}, weights that will be perturbed, {at.task.budgets[0]:g} ×:** "
-        lines.append(wish + _first(robust, "SGD"))
+            lines.append(f"**[{at.task.name}]({_anchor(at)}), {budget:g} ×:** {_first(found, 'SGD')}")
+    for budget in (1.0, 2.0):
+        here = [at for at in boards if budget in at.task.budgets]
+        if not here:
+            continue
+        ranks = ranked(boards, "noisy weights", budget)
+        name = ranks.first()
+        pairs = ((at, at.robust(ENTRANTS[name], budget), at.robust(ENTRANTS["SGD"], budget)) for at in here)
+        gains = [
+            f"{gap.text()} ({at.task.name})"
+            for at, own, sgd in pairs
+            if (gap := difference(own, sgd, len(known()) - 1))
+        ]
+        lines.append(
+            f"**Weights that will be perturbed, {budget:g} ×:** {name}, mean rank {ranks.text(name)}; points before "
+            f"SGD: {', '.join(gains)}."
+        )
     return lines
+
+
+def _anchor(at: Board) -> str:
+    return "league.md#" + re.sub(r"[^a-z0-9 _-]", "", at.task.name.lower()).replace(" ", "-").replace("--", "-")
 
 
 def _first(found: dict[str, Value], rival: str) -> str:
@@ -309,6 +390,7 @@ SAM at two, on three tasks. And a method at 1.1 gradients has half of SAM's gain
 
 {bars(boards)}
 
+{over_all(boards)}
 {chr(10).join(board(at) for at in boards)}
 ## Which steps should climb?
 

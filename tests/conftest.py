@@ -35,6 +35,7 @@ def elsewhere(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "elsewhere")
 
 
+@pytest.hookimpl(optionalhook=True)  # other releases of torch are tried without pytest-xdist
 def pytest_xdist_auto_num_workers() -> int:
     """One worker more than cores for ``-n auto``: some tests wait, for a cluster or for processes that they kill."""
     return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -91,12 +91,12 @@ def tasks(scale: str) -> dict[str, Task]:
         small = DIGITS.for_epochs(2).model_copy(update={"train": 200, "validation": 100, "test": 100})
         return {"digits-noisy": Task("Digits, 40 % noise", _noisy(small), (2.0,), 1, (100,), (0,))}
     if scale == "cpu":
-        digits, fashion = ((1.0, 2.0, 3.0), 8, (100, 101), five), ((2.0,), 4, (100,), five)
+        digits, fashion = ((1.0, 2.0, 3.0), 8, (100, 101), five), ((1.0, 2.0), 4, (100,), five)
         return {
             "digits-noisy": Task("Digits, 40 % noise", _noisy(DIGITS), *digits),
             "digits-clean": Task("Digits", DIGITS, (1.0, 2.0), *digits[1:]),
             "fashion-noisy": Task("Fashion-MNIST, 40 % noise", _noisy(FASHION), *fashion),
-            "fashion-clean": Task("Fashion-MNIST", FASHION, *fashion),
+            "fashion-clean": Task("Fashion-MNIST", FASHION, (2.0,), *fashion[1:]),
         }
     large = ((1.0, 2.0, 3.0), 8, (100, 101), five)
     cifar100 = Workload.model_validate({**dict(CIFAR), "dataset": "cifar100", "model": "wrn-28-10"})
