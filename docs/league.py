@@ -315,7 +315,7 @@ def decisions(boards: list[Board]) -> list[str]:
 
 
 def _anchor(at: Board) -> str:
-    return "league.md#" + re.sub(r"[^a-z0-9 _-]", "", at.task.name.lower()).replace(" ", "-").replace("--", "-")
+    return "league.md#" + re.sub(r"[^a-z0-9 _-]", "", at.task.name.lower()).replace(" ", "-")
 
 
 def _first(found: dict[str, Value], rival: str) -> str:

@@ -1,4 +1,4 @@
-"""The tables of docs/which-method.md and docs/comparison.md are those of the comparison's own file, and pages quote them."""
+"""The tables of which-method.md and comparison.md are those of the comparison's own file, and pages quote them."""
 
 from __future__ import annotations
 
