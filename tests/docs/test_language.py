@@ -20,7 +20,7 @@ LONGEST = 25  # words
 MOST = 1200  # words of a page; works-with.md is a reference
 WIDEST = 84  # columns of code
 
-PLAIN += [
+GUIDES = [
     DOCS / f"{name}.md"
     for name in (
         *("index", "migrating", "cheat-sheet", "faq"),
@@ -30,6 +30,7 @@ PLAIN += [
         *("reproducing", "works-with", "promises"),
     )
 ]
+PLAIN += GUIDES
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
@@ -54,12 +55,12 @@ def test_sentences_are_short(path: Path) -> None:
     assert [s for s in long if " · " not in s] == []  # rows of links are no sentences
 
 
-@pytest.mark.parametrize("path", PLAIN, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
 def test_pages_are_short(path: Path) -> None:
     assert len(path.read_text().split()) <= MOST or path.name == "works-with.md"
 
 
-@pytest.mark.parametrize("path", PLAIN, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
 def test_code_is_not_cut_off(path: Path) -> None:
     lines = [line for block in blocks(path) for line in block.code.splitlines()]
     assert [line for line in lines if len(line) > WIDEST] == []
