@@ -13,7 +13,8 @@ from tests.docs.pages import DOCS
 
 SAVED = json.loads((DOCS / "results" / "compare" / "compare.json").read_text())
 FINISHED = [(Run.model_validate(one["run"]), Result.model_validate(one["result"])) for one in SAVED["runs"]]
-PAGE = "".join((DOCS / name).read_text() for name in ("which-method.md", "comparison.md"))
+PAGE = (DOCS / "which-method.md").read_text()
+PAGE += (DOCS / "comparison.md").read_text()
 
 
 @pytest.mark.parametrize("labels", ["noisy", "clean"])
