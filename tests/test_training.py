@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import UserDict
 from collections.abc import Callable
 
 import pytest
@@ -278,3 +279,69 @@ def test_fit_takes_every_method(name: str) -> None:
     history = fit(model, optimizer, minibatches, epochs=1, minibatches_per_step=record.closures)
     assert not history.diverged
     assert history.gradients == record.gradients(6 // record.closures, **record.trial) * record.closures
+
+
+class WithLoss(nn.Module):
+    """A model that takes a dict by keywords and returns its own loss, as those of transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.seen: list[int] = []
+
+    def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        self.seen.append(len(x))
+        logits = self.layer(x)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+@pytest.mark.parametrize("form", [dict, UserDict])
+def test_a_fraction_of_a_dict_is_a_fraction_whatever_its_class(form: type) -> None:
+    torch.manual_seed(0)
+    model = WithLoss()
+    optimizer = FractionSAM(sgd(model), fraction=0.25)
+    history = fit(model, optimizer, [form({"x": IMAGES[:8], "labels": LABELS[:8]})], epochs=1, loss=None)
+    assert model.seen == [2, 8]
+    assert history.gradients == 1.25
+
+
+@pytest.mark.parametrize("around", [lambda o: o, lambda o: Lookahead(o)])
+def test_a_fraction_is_of_one_minibatch(around: Callable[[FractionSAM], torch.optim.Optimizer]) -> None:
+    model = net()
+    minibatches = list(zip(IMAGES.split(4), LABELS.split(4), strict=True))
+    with pytest.raises(ValueError, match="minibatches_per_step is 2"):
+        fit(model, around(FractionSAM(sgd(model))), minibatches, epochs=1, minibatches_per_step=2)
+    assert fit(model, around(FractionSAM(sgd(model))), minibatches, epochs=1).gradients == pytest.approx(5 * 1.25)
+
+
+@pytest.mark.parametrize("examples", [2, 5, 10, 20])
+def test_the_rest_counts_by_its_examples(examples: int) -> None:
+    """Without a climb, a part and the rest are the whole, however many whole examples a part has."""
+    a, b = net(), net()
+    minibatches = [(IMAGES[:examples], LABELS[:examples])] * 3
+    fit(a, FractionSAM(sgd(a), rho=0.0, descend="rest"), minibatches, epochs=1)
+    fit(b, sgd(b), minibatches, epochs=1)
+    for p, q in zip(a.parameters(), b.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=1e-6)
+
+
+def test_skipped_steps_do_not_end_a_training() -> None:
+    model = net()
+    minibatches = [(x.clone(), y) for x, y in zip(IMAGES.split(5), LABELS.split(5), strict=True)]
+    minibatches[2][0][0, 0] = math.nan
+    optimizer = SAM(sgd(model), nonfinite="skip")
+    history = fit(model, optimizer, minibatches, epochs=3)
+    assert len(history.epochs) == 3
+    assert optimizer.skipped_steps == 3
+    assert all(math.isfinite(e.loss) and math.isfinite(e.gradient_norm) for e in history.epochs)
+    ended = fit(model, optimizer, minibatches[2:3], epochs=3)  # all steps are skipped
+    assert ended.diverged
+    assert len(ended.epochs) == 1
+
+
+def test_slow_weights_of_a_lookahead_inside_are_what_is_left() -> None:
+    model = net()
+    optimizer = SAM(Lookahead(sgd(model), k=50))
+    start = model.weight.detach().clone()
+    train(model, optimizer, IMAGES, LABELS, epochs=2, batch=8)
+    assert torch.equal(model.weight, start)

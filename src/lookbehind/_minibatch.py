@@ -24,6 +24,10 @@ def pairs(minibatches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
     A dict goes to the model by keywords, as a whole; its targets are its ``labels``.
     """
     for index, minibatch in enumerate(minibatches):
+        if isinstance(minibatch, Mapping):  # a UserDict, as tokenizers return, would be no tree of tensors
+            minibatch = dict(minibatch)
+        elif isinstance(minibatch, (tuple, list)) and len(minibatch) == 2 and isinstance(minibatch[0], Mapping):
+            minibatch = dict(minibatch[0]), minibatch[1]
         # Tensors of inference mode could not be saved for a backward pass.
         minibatch = tree_map_only(Tensor, lambda t: t.clone() if t.is_inference() else t, minibatch)
         if isinstance(minibatch, (tuple, list)) and any(type(part).__module__ == "numpy" for part in minibatch):

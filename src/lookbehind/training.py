@@ -68,7 +68,8 @@ def fit(
     """Train a model with any optimizer, through a closure, one pass over the minibatches an epoch.
 
     The model holds the slow weights at the end, for every optimizer. A run whose loss or weights are no longer finite
-    at the end of an epoch stops there and is marked as diverged. No step waits for the device. With a model that is
+    at the end of an epoch stops there and is marked as diverged; steps that ``nonfinite="skip"`` has skipped do not
+    count. No step waits for the device. With a model that is
     ``DistributedDataParallel``, losses and accuracies are means over its processes.
 
     To go on after an interruption, load the states of model, optimizer, scheduler and minibatches, and pass the
@@ -93,7 +94,8 @@ def fit(
         The ``History``, with gradient evaluations counted where they happen.
 
     Raises:
-        ValueError: if there is no minibatch, one is no pair, or they can be gone through only once.
+        ValueError: if there is no minibatch, one is no pair, or they can be gone through only once; if a
+            ``FractionSAM`` is to take several minibatches a step.
 
     Example:
         >>> import torch
@@ -107,6 +109,10 @@ def fit(
 
     """
     repeatable("minibatches", minibatches)
+    if minibatches_per_step > 1 and _fraction_of(optimizer):
+        raise ValueError(
+            f"minibatches_per_step is {minibatches_per_step}; FractionSAM cuts one minibatch a step, so 1 is needed"
+        )
     history = History() if history is None else history
     while len(history.epochs) < epochs and not history.diverged:
         start = time.perf_counter()
@@ -195,6 +201,7 @@ class _Steps:
     def __init__(self, model: nn.Module, optimizer: Optimizer, loss: Loss | None, gradients: float) -> None:
         self.model, self.optimizer, self.loss, self.gradients = model, optimizer, loss, gradients
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.skipped = 0
         self.losses: list[Tensor] = []
         self.norms: list[list[Tensor]] = []  # of each step's gradients
         self.alphas: list[Tensor] = []
@@ -205,23 +212,29 @@ class _Steps:
         """Take one step, whose first gradient is the one at the unperturbed weights."""
         before = self.gradients
 
-        def evaluate(inputs: Any, targets: Any, share: float = 1) -> Tensor:
+        seen = len(self.norms), len(self.predicted)
+
+        def evaluate(inputs: Any, targets: Any, share: float = 1, weight: float = 1) -> Tensor:
             self.optimizer.zero_grad()
             outputs = call(self.model, inputs)
             value = loss_of(self.model, self.loss, outputs, targets)
-            value.backward()
+            (value if weight == 1 else weight * value).backward()
             if self.gradients == before:
                 self._look(outputs, targets)
             self.gradients += share
             return value
 
         closures = [partial(evaluate, *minibatch) for minibatch in minibatches]
-        if isinstance(self.optimizer, FractionSAM):
-            closures = [partial(evaluate, *part) for part in _parts(self.optimizer, *minibatches[0])]
+        if fraction := _fraction_of(self.optimizer):
+            closures = [partial(evaluate, *part) for part in _parts(fraction, *minibatches[0])]
         value: Any = self.optimizer.step(closures if len(closures) > 1 else closures[0])  # type: ignore[arg-type]
+        if getattr(self.optimizer, "last_step_skipped", False):
+            self.skipped += 1
+            del self.norms[seen[0] :], self.predicted[seen[1] :], self.targets[seen[1] :]
+            return
         self.losses.append(torch.as_tensor(value).detach())
         alpha = getattr(self.optimizer, "alpha_star", None)
-        if alpha is not None and not getattr(self.optimizer, "last_step_skipped", False):
+        if alpha is not None:
             self.alphas.append(alpha.mean())
 
     def _look(self, outputs: Any, targets: Any) -> None:
@@ -236,7 +249,7 @@ class _Steps:
 
     def summary(self, *, lr: float, before: float, start: float) -> Epoch:
         """Wait for the device, and return what the epoch was like."""
-        if not self.losses:
+        if not (self.losses or self.skipped):
             raise ValueError("minibatches is empty, or has fewer than a step takes")
         accuracy = None
         if self.targets:
@@ -256,27 +269,42 @@ class _Steps:
         """Return the mean over the processes that train together, of which there may be one."""
         if not isinstance(self.model, DistributedDataParallel):
             return value
-        mean = torch.tensor(value, device=self.losses[0].device)
+        mean = torch.tensor(value, device=self.parameters[0].device)
         torch.distributed.all_reduce(mean, group=self.model.process_group)
         return mean.item() / torch.distributed.get_world_size(self.model.process_group)
 
 
-def _parts(optimizer: FractionSAM, inputs: Any, targets: Any) -> list[tuple[Any, Any, float]]:
-    """Return the first part of a minibatch, and the whole or the rest of it, each with its share of the examples."""
+def _fraction_of(optimizer: Optimizer) -> FractionSAM | None:
+    """Return the ``FractionSAM`` that is asked for its parts: the optimizer, or one inside it."""
+    inside: Any = optimizer
+    while inside is not None and not isinstance(inside, FractionSAM):
+        inside = getattr(inside, "base", None)
+    return inside
+
+
+def _parts(optimizer: FractionSAM, inputs: Any, targets: Any) -> list[tuple[Any, Any, float, float]]:
+    """Return the first part of a minibatch, and the whole or the rest of it.
+
+    Each comes with its share of the examples, and with the weight of its loss: the optimizer mixes both gradients by
+    its fraction, and a part of whole examples is a little more or less.
+    """
     number = next(t for t in tree_leaves((targets, inputs)) if isinstance(t, Tensor)).shape[0]
     first = min(max(1, round(optimizer.fraction * number)), number - 1)
     if first < 1:
         raise ValueError(f"a minibatch of {number} has no part; FractionSAM needs at least 2 examples")
 
-    def rows(start: int, end: int) -> tuple[Any, Any, float]:
+    def rows(start: int, end: int, expected: float) -> tuple[Any, Any, float, float]:
         part = tree_map_only(Tensor, lambda t: t[start:end] if t.ndim else t, (inputs, targets))
-        return (*part, (end - start) / number)
+        share = (end - start) / number
+        return (*part, share, share / expected)
 
-    return [rows(0, first), rows(0 if optimizer.descend == "whole" else first, number)]
+    if optimizer.descend == "whole":
+        return [rows(0, first, first / number), rows(0, number, 1.0)]
+    return [rows(0, first, optimizer.fraction), rows(first, number, 1.0 - optimizer.fraction)]
 
 
 def _mean(values: list[Tensor]) -> float:
-    return torch.stack(values).mean().item()
+    return torch.stack(values).mean().item() if values else math.nan
 
 
 def _finite(model: nn.Module) -> bool:

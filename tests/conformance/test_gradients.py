@@ -544,3 +544,76 @@ def test_a_warning_points_at_the_callers_line(scheduled: bool) -> None:
         optimizer.step(lambda: torch.zeros(()))
     del scheduler
     assert seen[0].filename == __file__
+
+
+# --- gradients in one memory ---------------------------------------------------------------------------------------
+
+
+@every_row
+@pytest.mark.parametrize("how", ["one tensor", "a view", "expanded"])
+def test_gradients_that_share_their_memory_are_not_written_twice(row: Row, how: str) -> None:
+    """``torch.autograd.grad`` returns one tensor for both terms of a sum. Copies of it are the right value."""
+    ends = []
+    for copies in (True, False):
+        a = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+        b = nn.Parameter(torch.tensor([0.5, -1.0], dtype=torch.float64))
+        optimizer = row.make(torch.optim.SGD([a, b], lr=0.01, momentum=0.9))
+
+        def closure(a: Tensor = a, b: Tensor = b, copies: bool = copies) -> Tensor:
+            loss = ((a + b) ** 4).sum()
+            g = torch.autograd.grad(loss, (a, b))[0]
+            both = (g, g[:]) if how == "a view" else (g, g)
+            if how == "expanded":
+                g = g.mean()
+                both = (g.expand(2), g.expand(2))
+            a.grad, b.grad = (t.clone() if copies else t for t in both)
+            return loss.detach()
+
+        for _ in range(4):
+            optimizer.step(closure)
+        ends.append([a.detach(), b.detach()])
+    assert same(*ends)
+
+
+@every_row
+def test_a_closure_that_adds_out_of_place_gets_no_earlier_gradient(row: Row) -> None:
+    ends = []
+    for adds in (False, True):
+        w = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+        optimizer = row.make(torch.optim.SGD([w], lr=0.01))
+
+        def closure(w: Tensor = w, adds: bool = adds) -> Tensor:
+            loss = (w**4).sum()
+            [g] = torch.autograd.grad(loss, w)
+            w.grad = g if w.grad is None or not adds else w.grad + g
+            return loss.detach()
+
+        for _ in range(3):
+            w.grad = torch.zeros_like(w)
+            optimizer.step(closure)
+        ends.append([w.detach()])
+    assert same(*ends)
+
+
+def test_a_lazy_module_whose_closure_does_not_zero() -> None:
+    """The first step, which makes the weights, is that of the same layer made at once."""
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    lazy = nn.LazyLinear(2)
+    start: dict[str, Tensor] = {}
+
+    def closure_of(net: nn.Module) -> Any:
+        def closure() -> Tensor:
+            out = net(x)
+            if net is lazy and not start:
+                start.update({name: p.detach().clone() for name, p in net.named_parameters()})
+            loss: Tensor = out.pow(2).mean()
+            loss.backward()
+            return loss
+
+        return closure
+
+    SAM(torch.optim.SGD(lazy.parameters(), lr=0.1), rho=0.1).step(closure_of(lazy))
+    plain = nn.Linear(3, 2)
+    plain.load_state_dict(start)
+    SAM(torch.optim.SGD(plain.parameters(), lr=0.1), rho=0.1).step(closure_of(plain))
+    assert torch.allclose(lazy.weight, plain.weight)

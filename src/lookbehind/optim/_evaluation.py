@@ -66,8 +66,8 @@ class GradientEvaluator:
         self.statistics = running_statistics(model)
         self._random: RandomState | None = None
         self._ready = False  # the first gradient was evaluated ahead
-        self._made: list[Tensor] = []  # parameters that had no gradient before the first evaluation
-        self._added_to: list[Tensor] = []  # parameters whose gradient it wrote to the tensor that was there
+        self._renewed: list[Tensor] = []  # parameters whose gradient the first evaluation put into another tensor
+        self._added_to: list[Tensor] = []  # those where it wrote to the tensor that was there
 
     def ahead(self, closure: Closure) -> None:
         """Evaluate the first gradient before the step needs it: lazy modules take their shapes from it."""
@@ -76,6 +76,12 @@ class GradientEvaluator:
         self._evaluate(closure, sync=True)
         self.statistics = running_statistics(self.model)
         self._ready = True
+
+    def found(self, params: list[Tensor]) -> None:
+        """Take the parameters that there are now: the first evaluation has given lazy modules theirs."""
+        known = set(self.params)
+        self._renewed += [p for p in params if p not in known]
+        self.params = params
 
     def gradient(self, closure: Closure, *, sync: bool = True) -> Any:
         """Leave the gradient at the weights that the model holds in ``.grad``; return the loss.
@@ -117,8 +123,8 @@ class GradientEvaluator:
                 copy_(self.statistics, kept)
         if first:
             writes = list(zip(self.params, before, _writes(self.params), strict=True))
-            self._made = [p for p, was, _ in writes if was == NONE]
-            self._added_to = [p for p, was, now in writes if _adds(p, was, now)]
+            self._renewed = [p for p, was, now in writes if was[0] != now[0]]
+            self._added_to = [p for p, was, now in writes if was[0] == now[0] and was[1] != now[1]]
             self.loss = _copied(loss)  # the closure may write to it again
         return loss
 
@@ -129,15 +135,15 @@ class GradientEvaluator:
     def _forget_gradients(self) -> None:
         """Keep an earlier gradient of this step out of the next one, also if the closure does not zero it.
 
-        A closure that put new tensors in the place of gradients has zeroed. One that found none may count on that.
-        ``backward(create_graph=True)`` makes new tensors also where it adds.
+        A closure that found a tensor and added to it finds that tensor again, with zeros in it. One that put a new
+        tensor there, by zeroing or by adding, finds none, as does one that found none.
         """
         for p in self._added_to:
             if p.grad is not None:
                 if p.grad.requires_grad:
                     p.grad = p.grad.detach()
                 p.grad.zero_()
-        for p in self._made:
+        for p in self._renewed:
             p.grad = None
 
     def check(self, *, sync: bool = True) -> bool:
@@ -159,6 +165,7 @@ class GradientEvaluator:
                 )
             if sharded:
                 p.grad = placed_like(gradient, p)
+        _give_each_its_own(held)
         if self.scaler is not None or self.nonfinite != "propagate":
             self._check_finite(held, sync)
         return bool(held)
@@ -231,19 +238,24 @@ class GradientEvaluator:
             set_random_state(self._random)
 
 
-NONE = (id(None), 0)
+def _give_each_its_own(held: list[Tensor]) -> None:
+    """Copy gradients that share their memory: ``torch.autograd.grad`` of a + b returns one tensor for both.
+
+    A gradient is scaled and added to in place, which would count twice. So would one that ``expand`` has made.
+    """
+    seen: set[int] = set()
+    for p in held:
+        [gradient] = local_tensors([p.grad])  # type: ignore[list-item]
+        place = gradient.data_ptr() if gradient.numel() else 0
+        if place in seen or (not gradient.is_contiguous() and 0 in gradient.stride()):
+            p.grad = p.grad.clone(memory_format=torch.contiguous_format)  # type: ignore[union-attr]
+        elif place:
+            seen.add(place)
 
 
 def _writes(params: list[Tensor]) -> list[tuple[int, int]]:
     """Return which tensors gradients are in, and how often each was written to. Nothing keeps the tensors alive."""
     return [(id(g), 0 if g is None else g._version) for g in [p.grad for p in params]]
-
-
-def _adds(p: Tensor, was: tuple[int, int], now: tuple[int, int]) -> bool:
-    """Return whether a closure may have added to the gradient that was there."""
-    if was[0] == now[0]:
-        return was[1] != now[1]
-    return was != NONE and p.grad is not None and p.grad.requires_grad
 
 
 def _copied(loss: Any) -> Any:

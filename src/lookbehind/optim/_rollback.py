@@ -125,12 +125,19 @@ def _remember(value: Any) -> Callable[[], Any]:
         return lambda: value.copy_(kept)
     if isinstance(value, dict):
         entries = {name: _remember(entry) for name, entry in value.items()}
-        return lambda: {name: back() for name, back in entries.items()}
+        return lambda: _refilled(value, {name: back() for name, back in entries.items()})
     if type(value) in (list, tuple):
         items = [_remember(item) for item in value]
         return lambda: type(value)(back() for back in items)
     other = copy.deepcopy(value)
     return lambda: other
+
+
+def _refilled(value: dict[Any, Any], entries: dict[Any, Any]) -> dict[Any, Any]:
+    """Put entries into the dict that held them, of whatever class it is."""
+    value.clear()
+    value.update(entries)
+    return value
 
 
 def uninterrupted(action: Callable[[], None]) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
 import torch
@@ -93,7 +95,10 @@ class OptimizerWrapper(Optimizer):
     needs_closure = True
     returns_clean_loss = True  # whether the first evaluation of a step is at the unperturbed weights
     base_steps_last = False  # whether the base optimizer moves only when all gradients of a step are known
+    moves_after_base = False  # whether a step moves the weights once more after the base optimizer's
+    follows_weights = False  # whether it takes a move between its steps for a change from outside
     last_step_skipped = False
+    _frame: FrameType | None = None  # of a step in progress
     nonfinite = Choice("propagate", "skip", "raise")
     rollback = Choice("weights", "full")
     same_dropout = Choice(True, False)
@@ -129,6 +134,12 @@ class OptimizerWrapper(Optimizer):
 
     def _wrap(self) -> None:
         """Check everything, then put this optimizer's entries into the base's groups."""
+        if self.moves_after_base and (inner := next((o for o in chain(self.base) if _follows(o)), None)):
+            own, other = type(self).__name__, type(inner).__name__
+            raise ValueError(
+                f"{own} moves the weights after its base's step, and a {other} inside would begin anew each time; "
+                f"write {other}({own}(base, ...), ...)"
+            )
         self._entries |= {self._keys["method"]: self._method(), "skipped_steps": 0}
         groups = self.base.param_groups
         wishes = [
@@ -142,6 +153,8 @@ class OptimizerWrapper(Optimizer):
         for group, wish, entries in zip(groups, wishes, checked, strict=True):
             group.update(with_given(wish) | entries)
         self.base.__dict__["_wrapped_by"] = self
+        changeable = {"self", "base", "options", "model", "nonfinite", "rollback", "same_dropout"}
+        self._fixed = frozenset({*inspect.signature(type(self)).parameters, *self.takes} - changeable)
 
     # --- one optimizer with the base ---------------------------------------------------------------------------
 
@@ -173,9 +186,18 @@ class OptimizerWrapper(Optimizer):
         """``GradScaler.step`` reads this: it hands itself to a step with several gradients, which it cannot unscale."""
         return self.needs_closure
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("_fixed", ()):
+            owner, key = type(self).__name__, self._keys.get(name)
+            right = (
+                f'group["{key}"] = ... for each group in optimizer.param_groups' if key else f"build the {owner} anew"
+            )
+            raise AttributeError(f"{name} of a {owner} is not changed by setting an attribute; write {right}")
+        super().__setattr__(name, value)
+
     def __getattr__(self, name: str) -> Any:
-        # Schedule-free bases have two modes, which Accelerate switches.
-        if name in ("train", "eval") and hasattr(self.__dict__.get("base"), name):
+        # Schedule-free bases have two modes, which Accelerate switches. A Lookahead inside has slow weights.
+        if name in ("train", "eval", "slow_weights") and hasattr(self.__dict__.get("base"), name):
             return getattr(self.base, name)
         raise AttributeError(unknown_attribute(type(self).__name__, name), name=name, obj=self)
 
@@ -330,7 +352,7 @@ class OptimizerWrapper(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what deepcopy and pickle keep: all but hooks, and a scheduler's hold on ``step``."""
-        dropped = ("step", "_wrapped_by", "_places")
+        dropped = ("step", "_wrapped_by", "_places", "_frame")
         return {"_places": []} | {
             k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")
         }
@@ -382,6 +404,7 @@ class OptimizerWrapper(Optimizer):
             BaseException: what the closure or the base optimizer raises; the weights are then those of before.
 
         """
+        self._require_no_step("step was called")
         if closure is None and self._is_probe():
             return self._probe()
         closures = self._closures(closure)
@@ -399,12 +422,16 @@ class OptimizerWrapper(Optimizer):
         if closures and any(type(p) is UninitializedParameter for group in self.param_groups for p in group["params"]):
             evaluator.ahead(closures[0])
             groups = self._taking_part()
-            evaluator.params = [p for _, params in groups for p in params]
+            evaluator.found([p for _, params in groups for p in params])
         self._require_memory(evaluator.params)
+        for inner in chain(self.base):
+            if isinstance(inner, OptimizerWrapper):
+                inner._hide()
         self._prepare(evaluator.params)
         step, rollback = self._begin(evaluator, groups)
         self.last_step_skipped = False
         try:
+            self._frame = sys._getframe()
             self._take(step, closures)
             evaluator.finish()
             return evaluator.loss
@@ -419,6 +446,8 @@ class OptimizerWrapper(Optimizer):
             if evaluator.scaler is None:
                 self._set("skipped_steps", self.skipped_steps + 1)
             return evaluator.loss
+        finally:
+            self._frame = None
 
     def _take(self, step: Step, closures: Sequence[Closure]) -> None:
         self.update(step, closures)
@@ -432,6 +461,20 @@ class OptimizerWrapper(Optimizer):
 
         """
         raise TypeError(f"{type(self).__name__} is no optimizer by itself; use SAM, MultistepSAM, Lookahead, ...")
+
+    def _hide(self) -> None:
+        """Let the model hold the weights that training goes on from."""
+
+    def _require_no_step(self, what: str) -> None:
+        """Raise within a step of this optimizer: its weights are perturbed then, and what it keeps is in use."""
+        here = sys._getframe() if self._frame is not None else None
+        while here is not None:
+            if here is self._frame:
+                raise RuntimeError(
+                    f"{what} within a step of this {type(self).__name__}, in its closure or a hook; call it after "
+                    "optimizer.step(closure)"
+                )
+            here = here.f_back
 
     def _prepare(self, params: list[Tensor]) -> None:
         """Do what must be done before a step reads the weights."""
@@ -477,11 +520,11 @@ class OptimizerWrapper(Optimizer):
         """Return the groups, each with its parameters that a step may move."""
         return [(group, [p for p in group["params"] if takes_part(p)]) for group in self.param_groups]
 
-    def _base_step(self, closure: Closure | None = None) -> None:
+    def _base_step(self, closure: Closure | Sequence[Closure] | None = None) -> None:
         """Let the base step, without seeing this optimizer's tensors in its state."""
         try:
             self._buffers.take(self._taken)
-            self.base.step(closure) if closure is not None else self.base.step()
+            self.base.step(closure) if closure is not None else self.base.step()  # type: ignore[arg-type]
         finally:
             uninterrupted(self._give_back)
 
@@ -532,6 +575,8 @@ class OptimizerWrapper(Optimizer):
     def _require_entries(self) -> None:
         """Raise if somebody has put a number into a group that is not allowed. Give new groups their entries."""
         for group in self.param_groups:
+            if self._keys["method"] not in group:  # added to the base: what it has of ours was given
+                group.update(with_given({key: group[key] for key in self._entries if key in group}))
             for key, default in self._entries.items():
                 group.setdefault(key, default)
             for name, key in self._keys.items():
@@ -573,6 +618,10 @@ def steps_by_closure(base: Optimizer) -> bool:
         return True
     closure = inspect.signature(base.step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def _follows(optimizer: Optimizer) -> bool:
+    return isinstance(optimizer, OptimizerWrapper) and optimizer.follows_weights
 
 
 def takes_part(p: Tensor) -> bool:

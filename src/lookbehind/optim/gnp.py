@@ -112,7 +112,7 @@ class WSAM(GNP):
         if not 0.0 <= number("gamma", gamma) < 1.0:
             raise ValueError(f"gamma is {gamma}; a number of at least 0 and less than 1 is needed")
         self.gamma = float(gamma)
-        self.decoupled = choice("decoupled", decoupled, (True, False))
+        self.decoupled = self.moves_after_base = choice("decoupled", decoupled, (True, False))
         super().__init__(base, rho, gamma / (1.0 - gamma), perturbation=perturbation, **options)
 
     def update(self, step: Step, closures: Sequence[Closure]) -> None:

@@ -56,6 +56,8 @@ class Lookahead(OptimizerWrapper):
 
     """
 
+    follows_weights = True
+
     def __init__(self, base: Optimizer, k: int = 5, alpha: float = 0.5, **options: Unpack[WrapperOptions]) -> None:
         self._k = count("k", k)
         self._last: dict[Tensor, Tensor] = {}  # the weights as the last step left them
@@ -112,7 +114,8 @@ class Lookahead(OptimizerWrapper):
     def _fast_step(self, step: Step, closures: Sequence[Closure]) -> None:
         """Let the base take a step, with gradients that have passed this optimizer's checks."""
         if closures and self.needs_closure:
-            self._base_step(partial(step.gradient, closures[0]))
+            evaluations = [partial(step.gradient, closure) for closure in closures]
+            self._base_step(evaluations if len(evaluations) > 1 else evaluations[0])
             self.last_step_skipped = getattr(self.base, "last_step_skipped", False)
             return
         if closures:
@@ -188,7 +191,11 @@ class Lookahead(OptimizerWrapper):
     # --- checks and checkpoints --------------------------------------------------------------------------------
 
     def _closures(self, closure: Any) -> Sequence[Closure]:
-        return [] if closure is None and not self.needs_closure else super()._closures(closure)
+        if closure is None and not self.needs_closure:
+            return []
+        if isinstance(closure, (list, tuple)) and self.needs_closure and isinstance(self.base, OptimizerWrapper):
+            return self.base._closures(closure)
+        return super()._closures(closure)
 
     def _check(self, name: str, value: Any) -> Any:
         if name == "cycle_step" and count("cycle_step", value, least=0) >= self.k:
@@ -232,6 +239,8 @@ class SlowWeights:
 
     @without_grad
     def __enter__(self) -> None:
+        if self.optimizer.needs_closure:  # then the base's closures run at its perturbed weights
+            self.optimizer._require_no_step("slow_weights() was entered")
         self.depth += 1
         if not self.optimizer.shows_slow_weights:
             self.outermost = True

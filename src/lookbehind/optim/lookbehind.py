@@ -69,6 +69,8 @@ class Lookbehind(AscentWrapper):
 
     """
 
+    moves_after_base = True
+
     def __init__(
         self,
         base: Optimizer,

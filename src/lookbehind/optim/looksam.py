@@ -94,8 +94,7 @@ class LookSAM(AscentWrapper):
         held = [(a, gradient) for a, gradient in zip(across, g, strict=True) if gradient is not None]
         scale_([gradient for _, gradient in held], -along)
         add_([a for a, _ in held], [gradient for _, gradient in held])
-        rounding = 16 * torch.finfo(step.params[0].dtype).eps * length_s if step.params else length_s
-        kept = (step.norm(across) > rounding).to(length_s.dtype)
+        kept = (step.norm(across) > _rounding(step, g_s, length_s)).to(length_s.dtype)
         scale_(across, kept)
 
     def _across(self, step: Step) -> list[Tensor | None]:
@@ -105,6 +104,18 @@ class LookSAM(AscentWrapper):
 
     def _details(self) -> dict[str, object]:
         return {"every": self.every, "alpha": self.alpha, "perturbation": self.perturbation}
+
+
+def _rounding(step: Step, g_s: Sequence[Tensor | None], length_s: Tensor) -> Tensor:
+    """Return how long g_v can be by rounding alone: of the gradients in their own precision, and of sums over them."""
+    of_sums = 16 * torch.finfo(length_s.dtype).eps * length_s
+    dtypes = dict.fromkeys(p.dtype for p in step.params)
+    if len(dtypes) == 1:
+        return of_sums + torch.finfo(step.params[0].dtype).eps * length_s
+    for dtype in dtypes:
+        part = step.norm([t if p.dtype is dtype else None for p, t in zip(step.params, g_s, strict=True)])
+        of_sums = of_sums + torch.finfo(dtype).eps * part
+    return of_sums
 
 
 def _scaled(tensors: list[Tensor | None], factor: Tensor) -> list[Tensor | None]:

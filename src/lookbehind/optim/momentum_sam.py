@@ -88,7 +88,10 @@ class MomentumSAM(AscentWrapper):
     def update(self, step: Step, closures: Sequence[Closure]) -> None:
         """φ ← φ − η ∇L(φ − ρ v/‖v‖)."""
         if self.along == "momentum":
-            self.ascent.ascend(step, [self._momentum(p) for p in step.params], opposite=True)
+            # SGD whose momentum is turned off leaves the last one in its state.
+            has = [group.get("momentum", True) for group, params in step.groups for _ in params]
+            along = [self._momentum(p) if some else None for p, some in zip(step.params, has, strict=True)]
+            self.ascent.ascend(step, along, opposite=True)
         else:
             self.ascent.ascend(step, [step.buffers.get("displacement", p) for p in step.params])
         step.gradient(closures[0])

@@ -70,6 +70,7 @@ class S2SAM(AscentWrapper):
         **options: Unpack[AscentOptions],
     ) -> None:
         self.base_steps_last = k == 1
+        self.moves_after_base = k != 1 or alpha != 1.0
         super().__init__(base, {"rho": rho, "alpha": alpha}, perturbation, k, **options)
 
     def update(self, step: Step, closures: Sequence[Closure]) -> None:

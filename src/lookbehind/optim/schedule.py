@@ -181,8 +181,11 @@ class LargeGradient:
     def __call__(self, t: int, gradient_norm: Callable[[], float], numbers: dict[str, float]) -> float:
         """Return the factor of step t."""
         square = gradient_norm() ** 2
+        if not math.isfinite(square):  # the averages would never be numbers again
+            return 0.0
         if numbers["norm_mean"] < 0.0:
             numbers["norm_mean"] = square
+            return 1.0
         mean = self.delta * numbers["norm_mean"] + (1.0 - self.delta) * square
         variance = self.delta * numbers["norm_variance"] + (1.0 - self.delta) * (square - mean) ** 2
         numbers.update(norm_mean=mean, norm_variance=variance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -143,16 +144,19 @@ class XSAM(AscentWrapper):
             α in [0, 2].
 
         """
+        self._require_no_step("search was called")
         self._require_base()
         groups = self._taking_part()
         evaluator = self._evaluator(groups, None)
         gradients = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in evaluator.params]
         step, rollback = self._begin(evaluator, groups)
         try:
+            self._frame = sys._getframe()
             v_0 = self._climb(step, closure)
             length = step.norm([p.grad for p in step.params])
             found = {alpha: self._loss_at(step, v_0, length, alpha, loss) for alpha in GRID}
         finally:
+            self._frame = None
             uninterrupted(rollback.restore)
             clear_weight_caches()
             for p, gradient, values in gradients:
