@@ -1,7 +1,7 @@
 """What the answers of suggest_rho are worth: each against a full grid of complete trainings, on three real tasks.
 
 pip install -e ".[lab]"        (and Debian's dataset-fashion-mnist, or a network)
-python benchmarks/suggest_rho.py          about 10 minutes on two cores; the table is in docs/measure.md
+python benchmarks/suggest_rho.py          about 10 minutes on two cores; the table is in docs/suggest-rho.md
 
 For each seed a model is trained with SGD, and the range finder is asked with validation data. Then every ρ of its grid
 is trained in full with SAM, and test accuracies are compared.

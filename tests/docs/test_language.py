@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, ROOT
+from tests.docs.pages import DOCS, ROOT, blocks
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 NOT_FIRST = {"What", "How", "Where", "Which", "Whether", "When", "Who"}
@@ -22,6 +22,20 @@ PLAIN_B = [
     *(DOCS / f"{name}.md" for name in ("results", "speed")),
 ]
 LONGEST = 25  # words
+MOST = 1200  # words of a page; works-with.md is a reference
+WIDEST = 84  # columns of code
+
+GUIDES = [
+    DOCS / f"{name}.md"
+    for name in (
+        *("index", "migrating", "cheat-sheet", "faq"),
+        *("which-method", "comparison", "tuning"),
+        *("real-training", "processes", "trainers", "logging", "resuming", "transformers", "scripts"),
+        *("measure", "measure-definitions", "suggest-rho"),
+        *("reproducing", "works-with", "promises"),
+    )
+]
+PLAIN += GUIDES
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
@@ -41,6 +55,17 @@ def test_sentences_are_short(path: Path) -> None:
         r"```.*?```|<!--.*?-->|<picture>.*?</picture>|^#.*?$|^\|.*?$", "\n\n", path.read_text(), flags=re.S | re.M
     )
     text = re.sub(r"\]\([^)]*\)", "]", text)
-    sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z*`\[])|\n\n|\n- |;\s|:\s", text)
+    sentences = re.split(r"(?<=[.!?])\s+(?=[^a-z])|\n\n|\n- |;\s|:\s", text)
     long = [" ".join(s.split()) for s in sentences if len(s.split()) > LONGEST]
     assert [s for s in long if " · " not in s] == []  # rows of links are no sentences
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
+def test_pages_are_short(path: Path) -> None:
+    assert len(path.read_text().split()) <= MOST or path.name == "works-with.md"
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
+def test_code_is_not_cut_off(path: Path) -> None:
+    lines = [line for block in blocks(path) for line in block.code.splitlines()]
+    assert [line for line in lines if len(line) > WIDEST] == []

@@ -1,4 +1,4 @@
-"""The tables of docs/which-method.md are those of the comparison's own file, and pages quote them."""
+"""The tables of which-method.md and comparison.md are those of the comparison's own file, and pages quote them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.docs.pages import DOCS
 SAVED = json.loads((DOCS / "results" / "compare" / "compare.json").read_text())
 FINISHED = [(Run.model_validate(one["run"]), Result.model_validate(one["result"])) for one in SAVED["runs"]]
 PAGE = (DOCS / "which-method.md").read_text()
+PAGE += (DOCS / "comparison.md").read_text()
 
 
 @pytest.mark.parametrize("labels", ["noisy", "clean"])

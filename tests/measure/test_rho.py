@@ -32,7 +32,7 @@ def small(model: nn.Module | None = None, **options: Any) -> Any:
 
 @pytest.mark.parametrize("noise", [0.4, 0.0])
 def test_on_digits_it_agrees_with_the_full_grid(noise: float) -> None:
-    """The full grid (docs/measure.md): with noisy labels ρ of 0.2 to 0.4 is best, with clean ones any up to 0.8."""
+    """The full grid (docs/suggest-rho.md): with noisy labels ρ of 0.2 to 0.4 is best, with clean ones any up to 0.8."""
     digits = load_digits(0, noise=noise)
     torch.manual_seed(0)
     model = ConvNet()

@@ -79,7 +79,7 @@ def noisy_accuracy(
         draws: how often noise is drawn for each σ. Default 10, as in the paper.
         weights_only: leave one-dimensional parameters (biases, batch norm) without noise. Default False.
         score: a function of (outputs, targets) that returns one number for each example. Then "accuracy" is its mean,
-            in its own unit. Default: whether the class is right, in percent; see ``docs/measure.md`` for the shapes.
+            in its own unit. Default: whether the class is right, in percent; see ``docs/measure-definitions.md``.
         seed: decides the noise. Default 0.
 
     Returns:

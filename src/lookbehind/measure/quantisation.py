@@ -84,7 +84,7 @@ def quantised_accuracy(
         train_minibatches: if given, batch-norm statistics are estimated anew by one pass over these pairs before each
             accuracy, that of the weights as they are included. Default None: statistics stay.
         score: a function of (outputs, targets) that returns one number for each example. Then "accuracy" is its mean,
-            in its own unit. Default: whether the class is right, in percent; see ``docs/measure.md`` for the shapes.
+            in its own unit. Default: whether the class is right, in percent; see ``docs/measure-definitions.md``.
 
     Returns:
         A ``QuantisedAccuracy``.

@@ -88,7 +88,7 @@ def suggest_rho(
     adjoin the best. The middle of the range is suggested rather than the best itself, which may stand beside a cliff.
 
     The model should have been trained as usual first: ρ pays late, and a short training from scratch always prefers
-    ρ = 0 (see ``docs/measure.md`` for this and for what the answers were worth on three tasks). The model is copied and
+    ρ = 0 (``docs/suggest-rho.md`` has the evidence, and checks of the answers on three tasks). The model is copied and
     stays as it was.
 
     Args:
@@ -102,7 +102,7 @@ def suggest_rho(
         optimizer: makes the optimizer from (base, rho), e.g. ``SAM`` (the default), or
             ``lambda base, rho: Lookbehind(base, rho, k=5, alpha=0.5)``.
         score: function of (outputs, targets) that gives one number for each example, larger is better. Default: whether
-            the class is right, in percent; see ``docs/measure.md`` for the shapes.
+            the class is right, in percent; see ``docs/measure-definitions.md``.
         steps: steps for each ρ. Default 40.
         repeats: how often, each with other minibatches. Default 2.
         seed: decides order and dropout. Default 0.
