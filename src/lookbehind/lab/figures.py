@@ -25,8 +25,19 @@ COLOURS = {
     "blue": "#0072B2",
     "vermillion": "#D55E00",
     "purple": "#CC79A7",
+    "grey": "#777777",
 }
-MARKERS = {"circle": "o", "triangle": "^", "square": "s", "none": ""}
+MARKERS = {
+    "circle": "o",
+    "triangle": "^",
+    "down": "v",
+    "square": "s",
+    "diamond": "D",
+    "plus": "P",
+    "cross": "X",
+    "star": "*",
+    "none": "",
+}
 CLIPPED = 3.0  # points from the baseline: the colours of all heat maps, which tell no more apart
 RUINED = 20.0  # points below the baseline: hatched
 LIGHTEST = 0.35  # a shade of 0 has so much of its colour, the rest is white

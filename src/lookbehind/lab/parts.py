@@ -93,7 +93,7 @@ class Style:
     """Look of a series: colour of Okabe and Ito's palette, marker, and shade (0 light, 1 full)."""
 
     colour: str = "black"
-    marker: Literal["circle", "triangle", "square", "none"] = "circle"
+    marker: Literal["circle", "triangle", "down", "square", "diamond", "plus", "cross", "star", "none"] = "circle"
     filled: bool = True
     shade: float = 1.0
 
