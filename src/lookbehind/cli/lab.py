@@ -125,7 +125,7 @@ def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
 
     console = _console()
     kept = _store(store, console)
-    asked = chosen(items, scale)
+    asked = chosen("show", items, scale)
     table = Table(title=f"scale {scale}", box=box.SIMPLE_HEAD)
     for head in ("item", "runs", "done", "failed", "gradient evaluations", "time", "left"):
         table.add_column(head, justify="left" if head == "item" else "right", no_wrap=True)
@@ -190,7 +190,7 @@ def run(
         usable(one)
     console = _console()
     with _filling(engine, _store(store, console, to_train=True), console, processes, device, slurm) as (kept, fill):
-        _run(chosen(items, scale), kept, fill, console, tensorboard)
+        _run(chosen("run", items, scale), kept, fill, console, tensorboard)
 
 
 def _run(asked: Chosen, kept: Store, fill: Callable[..., dict[Any, str]], console: Console, tensorboard: bool) -> None:
@@ -266,7 +266,7 @@ def report(items: Names, scale: Scale = "cpu", store: Path = STORE, output: Path
 
     console = _console()
     kept = _store(store, console)
-    asked = chosen(items, scale)
+    asked = chosen("report", items, scale)
     _require_runs(asked, kept)
     folder = output / asked.folder
     writable(folder, "--output")
