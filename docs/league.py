@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lookbehind._style import COLOURS, save
 from lookbehind.lab import Archive, Derived, Metric
 from lookbehind.lab.cell import Value, evaluate
-from lookbehind.lab.figures import COLOURS, save
 from lookbehind.lab.lookup import Results, remembered
 from lookbehind.lab.metrics import (
     calibration_error,

@@ -16,10 +16,10 @@ from matplotlib.patches import Circle, Ellipse
 from recording import Loss, Point, Step, record, tilted, valley
 
 from lookbehind import METHODS, SAM, Adaptive, Lookahead, Lookbehind, MultistepSAM
+from lookbehind._style import COLOURS
 
 FOLDER = Path(__file__).resolve().parent
-# Okabe and Ito's colours.
-BLACK, ASCENT, FAST, SLOW, OTHER = "#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7"
+BLACK, ASCENT, FAST, SLOW, OTHER = (COLOURS[name] for name in ("black", "vermillion", "blue", "green", "purple"))
 START, RHO, ETA, ALPHA = (-1.7, -0.12), 0.45, 0.6, 0.5
 
 matplotlib.use("Agg")
@@ -105,7 +105,7 @@ def asam() -> None:
     x, y = step.start
     axes = ground(*near([step, other], 0.55), valley)
     axes.add_patch(Ellipse((x, y), 2 * rho * abs(x), 2 * rho * abs(y), fill=False, color=ASCENT, ls=":", lw=1.2))
-    axes.add_patch(Circle((x, y), RHO, fill=False, color="#777777", ls=":", lw=1.2))
+    axes.add_patch(Circle((x, y), RHO, fill=False, color=COLOURS["grey"], ls=":", lw=1.2))
     arrow(axes, step.start, other.perturbed[0], "#777777")
     climb(axes, step)
     arrow(axes, step.start, step.end, SLOW)
@@ -151,7 +151,7 @@ def draw_lookbehind(axes: Axes, step: Step) -> None:
     before = step.start
     for i, point in enumerate(step.moved, 1):
         arrow(axes, before, point, FAST)
-        axes.plot(*zip(step.perturbed[i - 1], point, strict=True), ":", color="#56B4E9", lw=1.1)
+        axes.plot(*zip(step.perturbed[i - 1], point, strict=True), ":", color=COLOURS["sky"], lw=1.1)
         name(axes, point, rf"$\phi_{{t,{i}}}$", FAST)
         before = point
     arrow(axes, step.start, step.end, SLOW)

@@ -9,9 +9,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lookbehind._style import COLOURS, LINES, MARKERS, save
 from lookbehind.compare.items import LABELS, LOSS, METHODS, TEST
 from lookbehind.compare.report import Rows
-from lookbehind.lab.figures import COLOURS, MARKERS, save
 from lookbehind.lab.files import writing
 from lookbehind.lab.statistics import mean
 
@@ -51,13 +51,13 @@ def _trade_off(axes: Axes, rows: Rows) -> None:
             shown.extend(rises[s] for s in seeds)
     axes.set(
         xlabel="training loss",
-        ylabel=f"125-sharpness at r = {radii[i]:g}",
+        ylabel=f"sharpness over minibatches of 125, r = {radii[i]:g}",
         title=LABELS[labels].title if labels in LABELS else labels,
     )
     # One-step sharpness can be negative, and a logarithmic axis would drop such points without a word.
     if all(y > 0 for y in shown):
         axes.set_yscale("log")
-    axes.grid(alpha=0.3)
+    axes.grid(alpha=LINES)
     axes.margins(0.08)
 
 
@@ -69,5 +69,5 @@ def _accuracies(axes: Axes, rows: Rows) -> None:
     names = [rows.name(method) + (" =" if method in equal else "") for method in rows.by_method]
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.grid(axis="x", alpha=0.3)
+    axes.grid(axis="x", alpha=LINES)
     axes.set(xlabel="test accuracy (%), each seed and the mean", title="= marks Lookbehind's gradient budget")

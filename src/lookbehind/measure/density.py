@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lookbehind._checks import count, fraction
 from lookbehind._minibatch import Loss
+from lookbehind._style import BAND, panel
 from lookbehind.measure._lanczos import lanczos
 from lookbehind.measure._objective import Objective
 from lookbehind.measure._progress import track
@@ -44,17 +45,13 @@ class SpectralDensity:
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the density on a logarithmic axis, within its standard error, and return the axes."""
-        from matplotlib import pyplot
-
-        axes = axes or pyplot.figure(figsize=(5, 3.5), layout="constrained").add_subplot()
+        axes = panel(axes, "Spectrum of the Hessian", "eigenvalue λ of the Hessian", "density")
         axes.semilogy(self.grid, self.density)
         low = [max(d - e, 0.0) for d, e in zip(self.density, self.standard_error, strict=True)]
         high = [d + e for d, e in zip(self.density, self.standard_error, strict=True)]
-        axes.fill_between(self.grid, low, high, alpha=0.2)
+        axes.fill_between(self.grid, low, high, alpha=BAND)
         # Tails of normals reach down hundreds of decades; less than a tenth of one eigenvalue's peak tells nothing.
         axes.set_ylim(bottom=0.04 / (self.width * self.parameters))
-        axes.set_xlabel("eigenvalue λ of the Hessian")
-        axes.set_ylabel("density")
         return axes
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lookbehind._checks import choice, count, nonnegative
 from lookbehind._minibatch import Loss
+from lookbehind._style import panel
 from lookbehind._tensors import add_, copy_, dots, norm, unit
 from lookbehind.measure._objective import Objective
 from lookbehind.measure._progress import track
@@ -48,18 +49,14 @@ class LossSlice:
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw a curve or contours, with φ marked, and return the axes."""
-        from matplotlib import pyplot
-
-        axes = axes or pyplot.figure(figsize=(5, 3.5), layout="constrained").add_subplot()
-        axes.set_xlabel(f"coordinate along {self.directions[0]}")
-        if len(self.directions) == 1:
+        x, *others = (f"coordinate along {direction}" for direction in self.directions)
+        axes = panel(axes, "Loss around the weights", x, others[0] if others else "loss")
+        if not others:
             axes.plot(self.coordinates[0], self.losses[0])
             axes.plot(0, self.loss, "o", color="black")
-            axes.set_ylabel("loss")
         else:
             self._contours(axes)
             axes.plot(0, 0, "o", color="black")
-            axes.set_ylabel(f"coordinate along {self.directions[1]}")
         return axes
 
     def _contours(self, axes: Axes) -> None:

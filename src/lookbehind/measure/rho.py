@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from lookbehind._checks import count, nonnegative
 from lookbehind._minibatch import Loss, Score, call, loss_of, pairs, right
+from lookbehind._style import BAND, COLOURS, panel
 from lookbehind.measure._progress import track
 from lookbehind.optim import SAM
 
@@ -48,16 +49,12 @@ class RhoRange:
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the validation score of each ρ and the range, and return the axes. ρ = 0 stands at the left."""
-        from matplotlib import pyplot
-
-        axes = axes or pyplot.figure(figsize=(5, 3.5), layout="constrained").add_subplot()
+        axes = panel(axes, self.conclusion, "ρ", "validation score")
+        axes.title.set(fontsize=8, wrap=True)
         places = range(len(self.rhos))
         axes.errorbar(places, self.scores, yerr=[2 * e for e in self.errors], marker="o", capsize=2)
-        axes.axvspan(self.rhos.index(self.low), self.rhos.index(self.high), alpha=0.2)
+        axes.axvspan(self.rhos.index(self.low), self.rhos.index(self.high), color=COLOURS["blue"], alpha=BAND)
         axes.set_xticks(list(places), [f"{rho:g}" for rho in self.rhos])
-        axes.set_xlabel("ρ")
-        axes.set_ylabel("validation score")
-        axes.set_title(self.conclusion, fontsize=8, wrap=True)
         return axes
 
 
