@@ -9,14 +9,14 @@ from pathlib import Path
 from rich.console import Console
 
 from lookbehind.compare.figure import draw
-from lookbehind.compare.items import Comparison, named
+from lookbehind.compare.items import METHODS, Comparison
 from lookbehind.compare.report import LAST_FIRST, Rows, differences, table, to_csv, to_json, verdict
 from lookbehind.lab import Event, Store, fill
 from lookbehind.lab.estimate import gradients
 from lookbehind.lab.files import write
 from lookbehind.lab.progress import Watch
 from lookbehind.lab.report import tasks
-from lookbehind.lab.terminal import print_fitting
+from lookbehind.lab.terminal import print_fitting, say
 
 
 class FailedError(Exception):
@@ -44,18 +44,24 @@ def compare(
         FailedError: if runs failed. The others are kept.
 
     """
-    store = Store(folder, say=lambda sentence: _say(console, sentence))
+    store = Store(folder, say=lambda sentence: say(console, sentence))
     store.open()
-    wanted, names = tasks(each.table for each in comparisons), named(comparisons)
+    wanted = tasks(each.table for each in comparisons)
+    names = {
+        run: f"{METHODS[method].label}, {each.labels}, seed {run.seed}"
+        for each in comparisons
+        for method, candidate in each.candidates.items()
+        for run in candidate.runs
+    }
     done = [run for run, measurements in wanted if store.complete(run, measurements)]
     if done:
-        _say(console, f"{len(done)} of {len(wanted)} runs are in {folder} already; {len(wanted) - len(done)} to do.")
+        say(console, f"{len(done)} of {len(wanted)} runs are in {folder} already; {len(wanted) - len(done)} to do.")
 
-    def say(event: Event, ended: int) -> None:
+    def heard(event: Event, ended: int) -> None:
         if event.kind == "done":
-            _say(console, f"{ended}/{len(wanted)} {names[event.run]}")
+            say(console, f"{ended}/{len(wanted)} {names[event.run]}")
 
-    with Watch(console, {run: gradients(run) for run, _ in wanted}, done=done, say=say) as watch:
+    with Watch(console, {run: gradients(run) for run, _ in wanted}, done=done, say=heard) as watch:
         failed = fill(wanted, store, on_event=watch.hear, devices=(device,), save_every=30.0, prepare=prepare)
     if failed:
         raise FailedError(f"{len(failed)} runs failed, the first with {next(iter(failed.values()))}")
@@ -70,14 +76,9 @@ def _report(compared: list[Rows], folder: Path, console: Console) -> None:
             print_fitting(output, table(rows), LAST_FIRST)
             if (against := differences(rows)) is not None:
                 print_fitting(output, against, [str(column.header) for column in against.columns[:1:-1]])
-            _say(output, verdict(rows))
+            say(output, verdict(rows))
     contents = {"compare.txt": text.getvalue(), "compare.json": to_json(compared), "compare.csv": to_csv(compared)}
     for name, content in contents.items():
         write(folder / name, content.encode())
     names = [*contents, *(path.name for path in draw(compared, folder))]
-    _say(console, f"Written to {folder}: {', '.join(names)}")
-
-
-def _say(console: Console, sentence: str) -> None:
-    """Print a sentence as it is: a folder's name may hold what rich takes for markup, and is not to be wrapped."""
-    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    say(console, f"Written to {folder}: {', '.join(names)}")

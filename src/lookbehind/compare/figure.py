@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lookbehind._style import COLOURS, LINES, MARKERS, save
-from lookbehind.compare.items import LABELS, LOSS, METHODS, TEST
+from lookbehind.compare.items import LOSS, METHODS, TEST
 from lookbehind.compare.report import Rows
 from lookbehind.lab.files import writing
 from lookbehind.lab.statistics import mean
@@ -41,7 +41,7 @@ def _points(axes: Axes, method: str, xs: Sequence[float], ys: Sequence[float], *
 
 
 def _trade_off(axes: Axes, rows: Rows) -> None:
-    radii, rho, labels = rows.comparison.radii, rows.comparison.rho, rows.comparison.labels
+    radii, rho = rows.comparison.radii, rows.comparison.rho
     i = min(range(len(radii)), key=lambda i: abs(radii[i] - rho))
     shown: list[float] = []
     for method, values in rows.by_method.items():
@@ -52,7 +52,7 @@ def _trade_off(axes: Axes, rows: Rows) -> None:
     axes.set(
         xlabel="training loss",
         ylabel=f"sharpness over minibatches of 125, r = {radii[i]:g}",
-        title=LABELS[labels].title if labels in LABELS else labels,
+        title=rows.comparison.names.title,
     )
     # One-step sharpness can be negative, and a logarithmic axis would drop such points without a word.
     if all(y > 0 for y in shown):

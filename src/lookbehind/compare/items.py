@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -26,16 +25,16 @@ DIGITS = Workload(
 
 
 class Labels(NamedTuple):
-    """A setting of the digits: its title, its place in a sentence, and the share of training labels drawn anew."""
+    """Names of a workload, in a title and in a sentence, and of the digits the share of labels that are drawn anew."""
 
     title: str
     where: str
-    noise: float
+    noise: float = 0.0
 
 
 LABELS = {
     "noisy": Labels("Digits, 40 % of training labels drawn anew", "With noisy labels", 0.4),
-    "clean": Labels("Digits, clean labels", "With clean labels", 0.0),
+    "clean": Labels("Digits, clean labels", "With clean labels"),
 }
 
 
@@ -94,6 +93,11 @@ class Comparison:
     alpha: float
     radii: tuple[float, ...]
 
+    @property
+    def names(self) -> Labels:
+        """Its names."""
+        return LABELS.get(self.labels) or Labels(self.labels, self.labels)
+
     @cached_property
     def candidates(self) -> dict[str, Candidate]:
         """The runs of each method, one a seed. Batch-norm statistics follow unperturbed passes, for all alike."""
@@ -132,8 +136,7 @@ class Comparison:
             seconds_of_training(),
         )
         title = (
-            f"{LABELS[self.labels].title if self.labels in LABELS else self.labels} · "
-            f"{self.seeds} seed{'s' * (self.seeds > 1)} · {self.workload.epochs} epochs · "
+            f"{self.names.title} · {self.seeds} seed{'s' * (self.seeds > 1)} · {self.workload.epochs} epochs · "
             f"ρ {self.rho:g}, k {self.k}, α {self.alpha:g} for all, not tuned"
         )
         heads = (*HEADS[:GRADIENTS], *(f"sharpness\nr = {radius:g}" for radius in self.radii), *HEADS[GRADIENTS:])
@@ -152,13 +155,3 @@ def digits(labels: str) -> Workload:
 def quick(workload: Workload) -> Workload:
     """Return a workload for a few epochs."""
     return workload.for_epochs(min(QUICK, workload.epochs))
-
-
-def named(comparisons: Sequence[Comparison]) -> dict[object, str]:
-    """Return what a line of progress calls each run."""
-    return {
-        run: f"{METHODS[method].label}, {each.labels}, seed {run.seed}"
-        for each in comparisons
-        for method, candidate in each.candidates.items()
-        for run in candidate.runs
-    }

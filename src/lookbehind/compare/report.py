@@ -125,8 +125,7 @@ def verdict(rows: Rows) -> str:
     "Can show" means that the 95 % interval of the paired difference to a rival excludes zero, widened for the number of
     rivals.
     """
-    labels = rows.comparison.labels
-    where = LABELS[labels].where if labels in LABELS else labels
+    where = rows.comparison.names.where
     equal, budget = rows.equal_cost(), rows.budget()
     if len(equal) < 2:
         if "lookbehind" in rows.by_method and budget is None:
