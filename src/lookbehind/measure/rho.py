@@ -139,16 +139,23 @@ def suggest_rho(
             torch.manual_seed(seed + repeat)
             trained, calls = _train(copy.deepcopy(model), loss, minibatches, base, optimizer, rho)
         gradients += calls
-        trained.eval()
         if rho == 0 and not all(bool(p.isfinite().all()) for p in trained.parameters()):
             raise ValueError(
                 "with ρ = 0, training ends at weights that are not finite, so no ρ can be compared; begin with a model "
                 "that has not diverged, or give `base` a smaller learning rate"
             )
-        with torch.no_grad():
-            examples = [score(call(trained, x), y).to("cpu", torch.float64).flatten() for x, y in validation]
-        scores[rho].append(torch.cat(examples).nan_to_num(nan=float("-inf")))
+        scores[rho].append(_scores(trained, score, validation))
     return _conclude(rhos, {rho: torch.stack(values) for rho, values in scores.items()}, steps, gradients)
+
+
+@torch.no_grad()
+def _scores(model: nn.Module, score: Score, minibatches: list[tuple[Any, Any]]) -> Tensor:
+    """Return the score of each example; one that is not a number is the worst."""
+    model.eval()
+    examples = [
+        score(call(model, inputs), targets).to("cpu", torch.float64).flatten() for inputs, targets in minibatches
+    ]
+    return torch.cat(examples).nan_to_num(nan=float("-inf"))
 
 
 def _is_right(outputs: Any, targets: Any) -> Tensor:
