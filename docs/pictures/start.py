@@ -15,16 +15,13 @@ from pathlib import Path
 import matplotlib
 from cycler import cycler
 
-from lookbehind._style import COLOURS
-
 FOLDER = Path(__file__).resolve().parent
 
 
 def main() -> None:
     """Run the page in a temporary folder, with its picture as SVG."""
     matplotlib.use("Agg")
-    cycle = cycler(color=[COLOURS["black"], COLOURS["blue"]])
-    matplotlib.rcParams.update({"svg.hashsalt": "lookbehind", "axes.prop_cycle": cycle})
+    matplotlib.rcParams.update({"svg.hashsalt": "lookbehind", "axes.prop_cycle": cycler(color=["#000000", "#0072B2"])})
     blocks = re.findall(r"```python\n(.*?)```", (FOLDER.parent / "start.md").read_text(), flags=re.DOTALL)
     code = "\n".join(blocks[:2]).replace('savefig("sharpness.png")', 'savefig("start.svg", metadata={"Date": None})')
     with tempfile.TemporaryDirectory() as folder:
