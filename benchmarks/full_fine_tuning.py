@@ -15,7 +15,7 @@ import torch
 
 from lookbehind.lab import Method, Run
 from lookbehind.lab.fine_tuning import FineTuning
-from lookbehind.lab.kinds.fine_tuning import training
+from lookbehind.lab.workloads.fine_tuning import training
 from lookbehind.paper.fine_tuning import tasks
 
 UPPER, BESIDE = (task.workload for task in tasks("cpu"))

@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from lookbehind._style import COLOURS, save
 from lookbehind.lab import Archive, Derived, Metric
 from lookbehind.lab.cell import Value, evaluate
-from lookbehind.lab.figures import COLOURS, save
 from lookbehind.lab.lookup import Results, remembered
 from lookbehind.lab.metrics import (
     calibration_error,
@@ -25,7 +25,8 @@ from lookbehind.lab.metrics import (
     sharpness_at,
     top_eigenvalue,
 )
-from lookbehind.lab.statistics import Difference, paired, shown
+from lookbehind.lab.report import difference
+from lookbehind.lab.statistics import shown
 from lookbehind.league.entrants import ENTRANTS, MORE, ONE, RIVALS, TWO, WHEN, Entrant
 from lookbehind.league.items import WHEN_BUDGET, reported
 from lookbehind.league.tasks import Task, tasks
@@ -66,12 +67,6 @@ class Board:
     def done(self) -> bool:
         """Whether every entrant has its number at every budget."""
         return all(self.accuracy(e, b).winner is not None for e in ENTRANTS.values() for b in self.task.budgets)
-
-
-def difference(value: Value, other: Value, rivals: int) -> Difference | None:
-    """Return the paired difference of two entrants, its interval widened for so many rivals."""
-    seeds = sorted(value.by_seed.keys() & other.by_seed.keys())
-    return paired([value.by_seed[s] for s in seeds], [other.by_seed[s] for s in seeds], rivals) if seeds else None
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:

@@ -18,6 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lookbehind import SAM, Lookahead, Lookbehind, MultistepSAM
+from lookbehind._style import COLOURS, MARKERS
 from lookbehind.data import load
 from lookbehind.measure import alpha_trace, m_sharpness
 from lookbehind.models import ConvNet
@@ -32,12 +33,12 @@ METHODS: dict[str, Any] = {
     "Lookbehind-SAM": partial(Lookbehind, k=2, alpha=0.8),
     "SAM at rate α·k·η": SAM,  # the control: is it the longer step?
 }
-STYLES = {  # Okabe and Ito's colours, and a marker each
-    "SAM": ("#0072B2", "s"),
-    "Multistep-SAM": ("#E69F00", "^"),
-    "Lookahead-SAM": ("#009E73", "v"),
-    "Lookbehind-SAM": ("#D55E00", "D"),
-    "SAM at rate α·k·η": ("#777777", "X"),
+STYLES = {
+    "SAM": (COLOURS["blue"], MARKERS["square"]),
+    "Multistep-SAM": (COLOURS["orange"], MARKERS["triangle"]),
+    "Lookahead-SAM": (COLOURS["green"], MARKERS["down"]),
+    "Lookbehind-SAM": (COLOURS["vermillion"], MARKERS["diamond"]),
+    "SAM at rate α·k·η": (COLOURS["grey"], MARKERS["cross"]),
 }
 
 matplotlib.use("Agg")
@@ -121,8 +122,8 @@ def draw_trade_off(known: dict[str, Any]) -> None:
 
 def draw_alphas(known: dict[str, Any]) -> None:
     figure, axes = pyplot.subplots(figsize=(6.2, 3.4), layout="constrained")
-    for k, colour, line in zip(KS, ("#0072B2", "#E69F00", "#D55E00"), ("-", "--", "-."), strict=True):
-        axes.plot(range(1, EPOCHS + 1), known[f"alpha k={k}"], line, color=colour, lw=2, label=f"k = {k}")
+    for k, colour, line in zip(KS, ("blue", "orange", "vermillion"), ("-", "--", "-."), strict=True):
+        axes.plot(range(1, EPOCHS + 1), known[f"alpha k={k}"], line, color=COLOURS[colour], lw=2, label=f"k = {k}")
     axes.set(xlabel="epoch", ylabel="α*, mean of the epoch's steps", ylim=(0.5, 1.0), xticks=range(0, EPOCHS + 1, 5))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

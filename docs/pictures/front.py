@@ -16,8 +16,8 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from lookbehind import SAM, Lookbehind
+from lookbehind._style import COLOURS, save
 from lookbehind.data import load_digits
-from lookbehind.lab.figures import COLOURS, save
 from lookbehind.lab.statistics import mean, std
 from lookbehind.measure import loss_slice
 from lookbehind.models import ConvNet

@@ -16,6 +16,7 @@ from matplotlib import pyplot
 from torch import nn
 
 from lookbehind import SAM, Lookbehind
+from lookbehind._style import COLOURS
 from lookbehind.data import Data, load
 from lookbehind.measure import (
     alpha_trace,
@@ -33,7 +34,7 @@ from lookbehind.training import train
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "measure"
 SEEDS, EPOCHS, RHO, K, ALPHA = 3, 20, 0.2, 2, 0.8
 METHODS = ("SGD", "SAM", "Lookbehind-SAM")
-COLOURS = dict(zip(METHODS, ("#000000", "#0072B2", "#D55E00"), strict=True))  # Okabe and Ito
+METHOD_COLOURS = {"SGD": COLOURS["black"], "SAM": COLOURS["blue"], "Lookbehind-SAM": COLOURS["vermillion"]}
 
 
 def trained(method: str, data: Data, seed: int) -> nn.Module:
@@ -85,17 +86,17 @@ def picture(found: dict[str, Any], trace: Any) -> None:
         if name in ("eigenvalues", "trace"):
             continue
         for method in METHODS:
-            place.set_prop_cycle(color=[COLOURS[method]])
+            place.set_prop_cycle(color=[METHOD_COLOURS[method]])
             before = len(place.lines)
             found[method][name].plot(place)
             for line in place.lines[before:]:
-                line.set_color(COLOURS[method])
+                line.set_color(METHOD_COLOURS[method])
         if place.get_legend() is not None:
             place.get_legend().remove()
         place.set_title(name)
     for place, name in ((axes.flat[3], "eigenvalues"), (axes.flat[4], "trace")):
         values = [getattr(found[m][name], "values", None) or [found[m][name].trace] for m in METHODS]
-        place.bar(METHODS, [v[0] for v in values], color=[COLOURS[m] for m in METHODS])
+        place.bar(METHODS, [v[0] for v in values], color=[METHOD_COLOURS[m] for m in METHODS])
         place.set_title("largest eigenvalue" if name == "eigenvalues" else "trace of the Hessian")
     axes.flat[0].legend(axes.flat[0].lines, METHODS)
     axes.flat[8].text(0.97, 0.05, "□ per channel\n○ per tensor", ha="right", transform=axes.flat[8].transAxes)

@@ -16,10 +16,12 @@ from matplotlib.patches import Circle, Ellipse
 from recording import Loss, Point, Step, record, tilted, valley
 
 from lookbehind import METHODS, SAM, Adaptive, Lookahead, Lookbehind, MultistepSAM
+from lookbehind._style import COLOURS
 
 FOLDER = Path(__file__).resolve().parent
-# Okabe and Ito's colours.
-BLACK, ASCENT, FAST, SLOW, OTHER = "#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7"
+BLACK, ASCENT, FAST, SLOW, OTHER, GREY = (
+    COLOURS[name] for name in ("black", "vermillion", "blue", "green", "purple", "grey")
+)
 START, RHO, ETA, ALPHA = (-1.7, -0.12), 0.45, 0.6, 0.5
 
 matplotlib.use("Agg")
@@ -90,11 +92,11 @@ def sam() -> None:
     axes = ground(*near([step, plain], 0.6), valley)
     axes.add_patch(Circle(START, RHO, fill=False, color=ASCENT, ls=":", lw=1.2))
     climb(axes, step)
-    arrow(axes, START, plain.end, "#777777", ls="--")
+    arrow(axes, START, plain.end, GREY, ls="--")
     arrow(axes, START, step.end, SLOW)
     name(axes, START, r"$\phi_{t-1}$", BLACK, (-34, -4))
     name(axes, step.end, r"$\phi_t$", SLOW)
-    legend(axes, (ASCENT, "ascent of length ρ"), (SLOW, "descent with the gradient at φ′"), ("#777777", "SGD's step"))
+    legend(axes, (ASCENT, "ascent of length ρ"), (SLOW, "descent with the gradient at φ′"), (GREY, "SGD's step"))
     save(axes, "sam.svg")
 
 
@@ -105,13 +107,13 @@ def asam() -> None:
     x, y = step.start
     axes = ground(*near([step, other], 0.55), valley)
     axes.add_patch(Ellipse((x, y), 2 * rho * abs(x), 2 * rho * abs(y), fill=False, color=ASCENT, ls=":", lw=1.2))
-    axes.add_patch(Circle((x, y), RHO, fill=False, color="#777777", ls=":", lw=1.2))
-    arrow(axes, step.start, other.perturbed[0], "#777777")
+    axes.add_patch(Circle((x, y), RHO, fill=False, color=GREY, ls=":", lw=1.2))
+    arrow(axes, step.start, other.perturbed[0], GREY)
     climb(axes, step)
     arrow(axes, step.start, step.end, SLOW)
     name(axes, step.start, r"$\phi_{t-1}$", BLACK, (8, -12))
     name(axes, step.end, r"$\phi_t$", SLOW)
-    legend(axes, (ASCENT, "ASAM: ‖ε / φ‖ ≤ ρ"), ("#777777", "SAM: ‖ε‖ ≤ ρ"), (SLOW, "ASAM's descent"))
+    legend(axes, (ASCENT, "ASAM: ‖ε / φ‖ ≤ ρ"), (GREY, "SAM: ‖ε‖ ≤ ρ"), (SLOW, "ASAM's descent"))
     save(axes, "asam.svg")
 
 
@@ -151,7 +153,7 @@ def draw_lookbehind(axes: Axes, step: Step) -> None:
     before = step.start
     for i, point in enumerate(step.moved, 1):
         arrow(axes, before, point, FAST)
-        axes.plot(*zip(step.perturbed[i - 1], point, strict=True), ":", color="#56B4E9", lw=1.1)
+        axes.plot(*zip(step.perturbed[i - 1], point, strict=True), ":", color=COLOURS["sky"], lw=1.1)
         name(axes, point, rf"$\phi_{{t,{i}}}$", FAST)
         before = point
     arrow(axes, step.start, step.end, SLOW)
@@ -217,7 +219,7 @@ def family(method: str) -> None:
     )
     [other] = record(lambda b: SAM(b, rho=RHO), START, lr=ETA)
     axes = ground(*near([*steps, other], 0.5), *dict.fromkeys(losses))
-    arrow(axes, START, other.end, "#777777", ls="--")
+    arrow(axes, START, other.end, GREY, ls="--")
     for t, step in enumerate(steps, 1):
         before = step.start
         for point in step.perturbed:
@@ -227,7 +229,7 @@ def family(method: str) -> None:
         arrow(axes, step.start, step.end, SLOW)
         name(axes, step.end, rf"$\phi_{t}$", SLOW, (6, 6 if t % 2 else -14))
     name(axes, START, r"$\phi_0$", BLACK, (-22, -4))
-    legend(axes, (ASCENT, "climbs"), (SLOW, METHODS[method].title), ("#777777", "SAM's first step"))
+    legend(axes, (ASCENT, "climbs"), (SLOW, METHODS[method].title), (GREY, "SAM's first step"))
     save(axes, f"{method.replace('_', '-')}.svg")
 
 

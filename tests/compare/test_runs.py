@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from lookbehind.compare import METHODS, Run, plan, result_of
+from lookbehind.compare import METHODS, Comparison
 from lookbehind.compare.figure import _trade_off
-from lookbehind.compare.report import Rows, differences, table, to_csv, verdict
-from lookbehind.compare.runs import DIGITS, Result
-from lookbehind.lab import Store, execute
+from lookbehind.compare.items import LOSS, NOISY, digits
+from lookbehind.compare.report import Rows, differences, records, table, to_csv, verdict
+from lookbehind.lab import Run, Store, execute
+from lookbehind.lab.estimate import gradients
+from lookbehind.lab.report import tasks
+from tests.compare.saved import Saved
 
 
-def a_run(**changes) -> Run:
+def comparison(*methods: str, labels: str = "noisy", epochs: int = 2, seeds: int = 1, **changes) -> Comparison:
     settings = {"rho": 0.2, "k": 2, "alpha": 0.8, "radii": (0.1, 0.2)}
-    workload = DIGITS.for_epochs(changes.pop("epochs", 2))
-    planned = plan(
-        [changes.pop("method", "sam")], {changes.pop("labels", "noisy"): workload}, 1, **(settings | changes)
-    )
-    return planned[0]
+    return Comparison(labels, digits(labels).for_epochs(epochs), methods or ("sam",), seeds, **(settings | changes))
 
 
-def a_result(accuracy: float = 90.0, gradients: int = 96, **changes) -> Result:
-    numbers = {
+def a_run(method: str = "sam", **changes) -> Run:
+    return comparison(method, **changes).candidates[method].runs[0]
+
+
+def numbers(accuracy: float = 90.0, gradients: int = 96, **changes) -> dict:
+    found = {
         "test_accuracy": accuracy,
         "validation_accuracy": 80.0,
         "noisy_accuracy": 70.0,
@@ -38,68 +40,94 @@ def a_result(accuracy: float = 90.0, gradients: int = 96, **changes) -> Result:
         "diverged": False,
         "losses": (2.0, 1.0),
     }
-    return Result(**(numbers | changes))
+    return found | changes
+
+
+def rows_of(found: dict[str, list[dict]]) -> Rows:
+    compared = comparison(*found, seeds=max(map(len, found.values())))
+    return Rows(compared, Saved(compared, found))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_spends_the_gradients_that_are_planned(method: str, tmp_path: Path) -> None:
-    run, store = a_run(method=method), Store(tmp_path)
-    assert result_of(run, store) is None
-    execute(run.trained, store)
-    assert result_of(run, store) is None  # not measured yet
-    execute(run.trained, store, run.measurements)
-    result = result_of(run, store)
-    assert result is not None
+    compared, store = comparison(method), Store(tmp_path)
+    [(run, measurements)] = tasks([compared.table])
+    execute(run, store)
+    assert Rows(compared, store).by_method[method][NOISY].text() == "missing"
+    execute(run, store, measurements)
+    [(about, result)] = records([Rows(compared, store)])
     steps = 2 * 16
     expected = {"sgd": 1, "sam": 2, "lookahead": 2, "sam-radius": 2, "sam-rate": 2}.get(method, 3)
-    assert result.gradients == run.gradients == steps * expected
-    assert 0 <= result.test_accuracy <= 100
-    assert len(result.sharpness) == 2
-    assert len(result.losses) == {"sgd-longer": 6, "sam-longer": 3}.get(method, 2)
+    assert result["gradients"] == gradients(run) == steps * expected
+    assert 0 <= result["test_accuracy"] <= 100
+    assert len(result["sharpness"]) == 2
+    assert len(result["losses"]) == {"sgd-longer": 6, "sam-longer": 3}.get(method, 2)
+    assert (about["method"], about["labels"], about["seed"], about["epochs"]) == (method, "noisy", 0, 2)
+
+
+ADDRESSES = """
+19d287b75b2c595e cbb0da8aa892b43c b58a9918aa5899e5 0003a7a844675a49 4e5774caf9d01011
+86b52ec947d3aa9b 769c0aae9a32b03b ee075fcdcb064352 6f4c99c6037def91 8a072e5f955b9f97
+83a396ec5c434d17 2373987d04dbebff c83dc4281f72a466 b04634717152548a 0fa4d58191c61dcd
+8c20a9a68dff3b2b 2d2d15920463410c 4a6535fefa9b3e0a 6a2f998582025bbe 22cc6f52c7f9952d
+"""
+
+
+def test_the_addresses_of_runs_stay() -> None:
+    """Stores of earlier versions are read on."""
+    settings = {"epochs": 20, "radii": (0.05, 0.2, 0.5)}
+    found = tasks(comparison(*METHODS, labels=labels, **settings).table for labels in ("noisy", "clean"))
+    assert [run.address for run, _ in found] == ADDRESSES.split()
+    assert {tuple(sorted(m.address for m in measurements)) for _, measurements in found} == {
+        ("441004f2af9fd2e1", "898b3e4cce5807dd")
+    }
 
 
 def test_settings_decide_what_is_trained_and_measured() -> None:
-    def addresses(run: Run) -> tuple[str, ...]:
-        return (run.trained.address, *(measurement.address for measurement in run.measurements))
+    def addresses(*methods: str, **changes) -> tuple[str, ...]:
+        [(run, measurements)] = tasks([comparison(*methods, **changes).table])
+        return (run.address, *(measurement.address for measurement in measurements))
 
     methods = ("sgd", "lookahead", "lookbehind", "multistep", "sam-rate", "sam-radius")
-    changes = [("rho", 0.1), ("epochs", 3), ("radii", (0.1,)), ("labels", "clean"), *(("method", m) for m in methods)]
-    found = {addresses(a_run(**{name: value})) for name, value in changes}
-    assert len(found | {addresses(a_run())}) == len(changes) + 1
-    for name, value in (("k", 3), ("alpha", 0.5)):
-        assert addresses(a_run(method="lookbehind", **{name: value})) != addresses(a_run(method="lookbehind"))
+    changes = [{"rho": 0.1}, {"epochs": 3}, {"radii": (0.1,)}, {"labels": "clean"}]
+    found = {*(addresses(**change) for change in changes), *(addresses(method) for method in methods)}
+    assert len(found | {addresses("sam")}) == len(changes) + len(methods) + 1
+    for change in ({"k": 3}, {"alpha": 0.5}):
+        assert addresses("lookbehind", **change) != addresses("lookbehind")
 
 
 def test_controls_are_what_they_are_called() -> None:
-    sam = a_run().trained
-    assert a_run(method="sam-rate").trained.method.rate == pytest.approx(0.8 * 2)
-    assert a_run(method="sam-radius").trained.method.rho == pytest.approx(2 * 0.2)
-    assert a_run(method="sam-longer").trained.workload == sam.workload.for_epochs(3)
-    assert {a_run(method=m).trained.workload for m in METHODS if "longer" not in m} == {sam.workload}
-    assert all(a_run(method=m).trained.method.unperturbed_statistics for m in METHODS if "sgd" not in m)
+    sam = a_run()
+    assert a_run("sam-rate").method.rate == pytest.approx(0.8 * 2)
+    assert a_run("sam-radius").method.rho == pytest.approx(2 * 0.2)
+    assert a_run("sam-longer").workload == sam.workload.for_epochs(3)
+    assert {a_run(m).workload for m in METHODS if "longer" not in m} == {sam.workload}
+    assert all(a_run(m).method.unperturbed_statistics for m in METHODS if "sgd" not in m)
 
 
 def test_a_diverged_run_has_no_measurements(tmp_path: Path) -> None:
-    run, store = a_run(rho=1e38), Store(tmp_path)
-    execute(run.trained, store, run.measurements)
-    result = result_of(run, store)
-    assert result is not None
-    assert result.diverged
-    assert (result.noisy_accuracy, result.train_loss, result.sharpness) == (None, None, (None, None))
+    compared, store = comparison(rho=1e38), Store(tmp_path)
+    [(run, measurements)] = tasks([compared.table])
+    execute(run, store, measurements)
+    [(_, result)] = records([Rows(compared, store)])
+    assert result["diverged"]
+    assert 0 <= result["test_accuracy"] <= 100
+    assert (result["noisy_accuracy"], result["train_loss"], result["sharpness"]) == (None, None, [None, None])
 
 
-def _partly_diverged(lookbehind: int) -> list[tuple[Run, Result]]:
+def _partly_diverged(lookbehind: int) -> Rows:
     """Three seeds; so many of Lookbehind's diverged, the first ones, long before the budget was spent."""
-    finished = _finished(
+    lost = numbers(10.0, 5, train_loss=None, sharpness=(None, None), diverged=True)
+    found = _found(
         {"sam": [95.0] * 3, "lookbehind": [96.0, 96.5, 97.0], "sam-longer": [90.0, 91.0, 92.0]},
         {"sam": 64, "lookbehind": 96, "sam-longer": 96},
     )
-    lost = a_result(10.0, 5, train_loss=None, sharpness=(None, None), diverged=True)
-    return [(r, lost if r.method == "lookbehind" and r.seed < lookbehind else x) for r, x in finished]
+    found["lookbehind"][:lookbehind] = [lost] * lookbehind
+    return rows_of(found)
 
 
 def test_a_diverged_seed_is_shown_and_does_not_change_the_budget() -> None:
-    rows = Rows(_partly_diverged(1), "noisy")
+    rows = _partly_diverged(1)
     assert rows.name("lookbehind") == "Lookbehind-SAM (1 of 3 diverged)"
     assert rows.budget() == 96
     assert sorted(rows.equal_cost()) == ["lookbehind", "sam-longer"]
@@ -107,31 +135,32 @@ def test_a_diverged_seed_is_shown_and_does_not_change_the_budget() -> None:
     output.print(table(rows), differences(rows))
     text = output.file.getvalue()
     assert text.count("Lookbehind-SAM (1 of 3 diverged)") == 2
+    assert "67.83 ± 50.09" in text  # the accuracies of all three
+    assert rows.by_method["lookbehind"][LOSS].by_seed == {1: 1.0, 2: 1.0}
     assert "accuracies include diverged runs" in text
     assert "SAM, longer is best" in verdict(rows)
 
 
 def test_no_budget_if_lookbehind_always_diverged() -> None:
-    rows = Rows(_partly_diverged(3), "noisy")
+    rows = _partly_diverged(3)
     assert rows.budget() is None
+    output = Console(width=200, file=io.StringIO())
+    output.print(table(rows))
+    assert output.file.getvalue().count("not finite") == 4
     assert "Lookbehind diverged with every seed" in verdict(rows)
 
 
 @pytest.mark.parametrize(("sharpness", "scale"), [((0.1, 0.2), "log"), ((0.1, -0.2), "linear")])
 def test_negative_sharpness_is_drawn(sharpness: tuple[float, float], scale: str) -> None:
-    rows = Rows([(a_run(), a_result(sharpness=sharpness))], "noisy")
+    rows = rows_of({"sam": [numbers(sharpness=sharpness)]})
     axes = Figure().add_subplot()
     _trade_off(axes, rows)
     assert axes.get_yscale() == scale
     assert axes.collections[0].get_offsets()[0].tolist() == [1.0, sharpness[1]]
 
 
-def _finished(accuracies: dict[str, list[float]], gradients: dict[str, int]) -> list[tuple[Run, Result]]:
-    return [
-        (a_run(method=method).model_copy(update={"seed": seed}), a_result(value, gradients[method]))
-        for method, values in accuracies.items()
-        for seed, value in enumerate(values)
-    ]
+def _found(accuracies: dict[str, list[float]], gradients: dict[str, int]) -> dict[str, list[dict]]:
+    return {method: [numbers(value, gradients[method]) for value in of] for method, of in accuracies.items()}
 
 
 def test_the_verdict_names_the_best_at_equal_cost_whoever_it_is() -> None:
@@ -142,27 +171,25 @@ def test_the_verdict_names_the_best_at_equal_cost_whoever_it_is() -> None:
         "sam-longer": [90.0, 91.0, 92.1],
         "sgd-longer": [70.0, 71, 72],
     }
-    sentence = verdict(Rows(_finished(clear, gradients), "noisy"))
+    sentence = verdict(rows_of(_found(clear, gradients)))
     assert "SAM, longer is best (91.03 %)" in sentence  # SAM itself spent less and does not count
     assert "against all 2 rivals" in sentence
     close = clear | {"lookbehind": [89.5, 90.1, 91.5]}  # 0.7 ± 0.26: shown to one rival, but not among two
-    rows = Rows(_finished(close, gradients), "noisy")
+    rows = rows_of(_found(close, gradients))
     assert rows.against("sam-longer", "lookbehind").shows
     assert "no difference to Lookbehind-SAM" in verdict(rows)
     unclear = clear | {"lookbehind": [95.0, 80.0, 97.0]}
-    assert "no difference to" in verdict(Rows(_finished(unclear, gradients), "noisy"))
-    said = verdict(Rows(_finished({"sam": [1.0]}, gradients), "noisy"))
+    assert "no difference to" in verdict(rows_of(_found(unclear, gradients)))
+    said = verdict(rows_of(_found({"sam": [1.0]}, gradients)))
     assert said.endswith("nothing to compare at equal cost; add --methods lookbehind multistep sam-longer sgd-longer.")
     three = {"sam": 64, "lookbehind": 96, "sgd": 32}
-    said = verdict(Rows(_finished({"sam": [1.0], "lookbehind": [2.0], "sgd": [0.0]}, three), "noisy"))
+    said = verdict(rows_of(_found({"sam": [1.0], "lookbehind": [2.0], "sgd": [0.0]}, three)))
     assert said.endswith("add --methods multistep sam-longer sgd-longer.")  # what is there is not asked for
 
 
 def test_fewer_than_three_seeds_show_nothing() -> None:
     gradients = {"sam": 64, "lookbehind": 96, "sam-longer": 96}
-    rows = Rows(
-        _finished({"sam": [1.0, 2.0], "lookbehind": [80.0, 81.0], "sam-longer": [90.0, 91.0]}, gradients), "noisy"
-    )
+    rows = rows_of(_found({"sam": [1.0, 2.0], "lookbehind": [80.0, 81.0], "sam-longer": [90.0, 91.0]}, gradients))
     assert "SAM, longer is ahead (90.50 %); so few seeds show nothing" in verdict(rows)
     assert differences(rows) is None
     out = io.StringIO()
@@ -172,9 +199,8 @@ def test_fewer_than_three_seeds_show_nothing() -> None:
 
 
 def test_csv_has_a_line_for_each_run() -> None:
-    finished = _finished({"sam": [1.0, 2.0], "sgd": [3.0]}, {"sam": 2, "sgd": 1})
-    lines = to_csv(finished).splitlines()
-    assert len(lines) == 4
+    found = _found({"sam": [1.0, 2.0], "sgd": [3.0, 4.0]}, {"sam": 2, "sgd": 1})
+    lines = to_csv([rows_of(found)]).splitlines()
+    assert len(lines) == 5
     assert lines[0].split(",")[-2:] == ["sharpness_0.1", "sharpness_0.2"]
-    assert lines[1].startswith("sam,noisy,0,0.2,2,0.8,2,1.0,80.0,70.0,1.0,2,1.0,False,0.1,0.2")
-    json.dumps([r.model_dump(mode="json") for _, r in finished])
+    assert lines[1] == "sam,noisy,0,0.2,2,0.8,2,1.0,80.0,70.0,1.0,2,1.0,False,0.1,0.2"

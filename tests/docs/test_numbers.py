@@ -4,39 +4,49 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
-from lookbehind.compare.report import Rows, spread
-from lookbehind.compare.runs import METHODS, Result, Run
+from lookbehind.compare import METHODS, Comparison
+from lookbehind.compare.items import GRADIENTS, LOSS, NOISY, TEST, digits
+from lookbehind.compare.report import Rows, verdict
+from tests.compare.saved import Saved
 from tests.docs.pages import DOCS
 
 SAVED = json.loads((DOCS / "results" / "compare" / "compare.json").read_text())
-FINISHED = [(Run.model_validate(one["run"]), Result.model_validate(one["result"])) for one in SAVED["runs"]]
 PAGE = (DOCS / "which-method.md").read_text()
 PAGE += (DOCS / "comparison.md").read_text()
 
 
+def rows_of(labels: str) -> Rows:
+    numbers: dict[str, list[dict[str, Any]]] = {}
+    for one in SAVED["runs"]:
+        if one["run"]["labels"] == labels:
+            numbers.setdefault(one["run"]["method"], []).append(one["result"])
+    shared = {name: SAVED["runs"][0]["run"][name] for name in ("rho", "k", "alpha")}
+    comparison = Comparison(labels, digits(labels), tuple(METHODS), 4, **shared, radii=(0.05, 0.2, 0.5))
+    return Rows(comparison, Saved(comparison, numbers))
+
+
 @pytest.mark.parametrize("labels", ["noisy", "clean"])
 def test_tables(labels: str) -> None:
-    rows = Rows(FINISHED, labels)  # type: ignore[arg-type]
-    for method, runs in rows.by_method.items():
-        i = runs[0][0].radii.index(0.2)
+    rows = rows_of(labels)
+    for method, values in rows.by_method.items():
+        at = LOSS + 1 + rows.comparison.radii.index(0.2)
         numbers = [
-            spread(rows.values(method, lambda x: x.test_accuracy)),
-            spread(rows.values(method, lambda x: x.noisy_accuracy)),
-            spread(rows.values(method, lambda x: x.train_loss), 3),
-            spread(rows.values(method, lambda x, i=i: x.sharpness[i]), 3),  # type: ignore[misc]
+            *(values[i].text() for i in (TEST, NOISY, LOSS, at)),
             f"{rows.gradients(method)}" + (" =" if method in rows.equal_cost() else ""),
         ]
         assert f"{METHODS[method].label} | {' | '.join(numbers)} |" in PAGE
+        assert rows.gradients(method) == values[GRADIENTS].mean
+    assert verdict(rows) == SAVED["verdicts"][labels]
 
 
 def test_differences() -> None:
-    rows = Rows(FINISHED, "noisy")
+    rows = rows_of("noisy")
     for method in set(rows.by_method) - {"sam"}:
-        difference = str(rows.against(method, "sam")).replace("-", "−")
-        assert f"{METHODS[method].label} | {difference} |" in PAGE
+        assert f"{METHODS[method].label} | {rows.against(method, 'sam')} |" in PAGE
 
 
 @pytest.mark.parametrize(
@@ -53,6 +63,6 @@ def test_pages_quote_their_own_number_and_no_other_than_the_table_has(page: str,
     """Accuracies in % with two decimals, in what we measured."""
     ours = (DOCS / "algorithms" / f"{page}.md").read_text().split("## What we measured")[1]
     quoted = re.findall(r"\b(\d\d\.\d\d) %", ours)
-    own = spread(Rows(FINISHED, "noisy").values(method, lambda x: x.test_accuracy)).split(" ±")[0]
+    own = rows_of("noisy").by_method[method][TEST].text().split(" ±")[0]
     assert quoted[0] == own
     assert all(f"| {number} ±" in PAGE for number in quoted)

@@ -14,9 +14,9 @@ from torch import nn
 from lookbehind.lab import Method, Record, Run, Store, Workload, execute
 from lookbehind.lab.estimate import gradients
 from lookbehind.lab.fine_tuning import FineTuning
-from lookbehind.lab.kinds import fetch, training
 from lookbehind.lab.metrics import untouched_accuracy
 from lookbehind.lab.work import work
+from lookbehind.lab.workloads import fetch, training
 from lookbehind.models import vit_tiny
 from tests.lab.runs import numbers
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from lookbehind._style import COLOURS, save
 from lookbehind.lab.budget import at_radius
 from lookbehind.lab.cell import Cell, Derived, Published
 from lookbehind.lab.export import escaped, to_csv, to_latex
-from lookbehind.lab.figures import COLOURS, draw, save
+from lookbehind.lab.figures import draw
 from lookbehind.lab.parts import Heatmap, Lines, Part, Point, Row, Scatter, Series, Style, Table
 from lookbehind.lab.report import read
 from tests.lab.known import Known, lookbehind, result, sam, sgd

@@ -185,6 +185,7 @@ def test_words_that_name_nothing(write: Write, tmp_path: Path, capsys: pytest.Ca
         (["tabel1"], "item 'tabel1' is unknown; did you mean table1?"),
         ([str(write()), "tabel"], "item 'tabel' is unknown; did you mean table?"),
         ([str(write()), "--scale", "paper"], "--scale is paper; Mine has smoke, cpu"),
+        (["digits-clean"], "item 'digits-clean' is of the study league: lookbehind show league digits-clean"),
     ]:
         assert main(["show", *words]) == 2
         assert sentence in capsys.readouterr().err

@@ -17,8 +17,6 @@ from lookbehind.data import load
 from lookbehind.lab import Method, Run, Store, execute
 from lookbehind.lab.cell import Candidate, Cell, evaluate
 from lookbehind.lab.estimate import TWO_CORES, gradients, seconds
-from lookbehind.lab.kinds import fetch, training
-from lookbehind.lab.kinds.lifelong import Lifelong, learner_of
 from lookbehind.lab.metrics import gradient_evaluations
 from lookbehind.lab.metrics_lifelong import (
     average_accuracy_after,
@@ -32,6 +30,8 @@ from lookbehind.lab.metrics_lifelong import (
 from lookbehind.lab.result import Record, Result
 from lookbehind.lab.stream import CMAML, Stream
 from lookbehind.lab.work import IMAGES, work
+from lookbehind.lab.workloads import fetch, training
+from lookbehind.lab.workloads.lifelong import Lifelong, learner_of
 from lookbehind.lifelong import Learner, LookaheadCMAML, LookbehindCMAML, Replay, Reservoir, learn, split
 from lookbehind.models import build
 from lookbehind.optim import SAM, Lookbehind, MultistepSAM

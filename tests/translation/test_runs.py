@@ -15,8 +15,8 @@ import torch
 
 from lookbehind.data import trans_de_en
 from lookbehind.lab import Method, Record, Run, Store, execute
-from lookbehind.lab.kinds import fetch, training
 from lookbehind.lab.translation import Translation
+from lookbehind.lab.workloads import fetch, training
 from tests.lab.runs import numbers
 from tests.translation.runs import ADAM, ADAPTIVE, LOOKAHEAD, LOOKBEHIND, RUN, SAM, TINY
 
@@ -169,7 +169,7 @@ def test_scores(monkeypatch) -> None:
     lower = [made.tokens.target.encode(target.lower()) for target in references]
     known = next(i for i, each in enumerate(lower) if made.tokens.target.decode(each) == references[i].lower())
     answers[known] = lower[known]
-    monkeypatch.setattr("lookbehind.lab.kinds.translation.translate", lambda *_, **__: answers)
+    monkeypatch.setattr("lookbehind.lab.workloads.translation.translate", lambda *_, **__: answers)
     assert made.score(made.corpus.test) == pytest.approx(100)  # tokenised and lowercased
     made.workload = cased.model_copy(update={"score": "detokenised"})
     assert 50 < made.score(made.corpus.test) < 100

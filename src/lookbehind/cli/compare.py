@@ -64,7 +64,7 @@ def compare(
     try:
         from rich.console import Console
 
-        from lookbehind.compare import command, runs
+        from lookbehind.compare import command, items
     except ImportError as error:
         raise UserError(NEEDS_LAB) from error
     if find_spec("sklearn") is None:  # imported by the workers only, since it takes a second
@@ -74,22 +74,26 @@ def compare(
     if study is not None and labels != "both":
         raise UserError(f"--labels is {labels}; they are those of the digits, and --study brings its own")
     prepare, workloads = _declared(study) if study is not None else (None, {})
-    planned = runs.plan(
-        [m for m in runs.METHODS if m in methods] if methods else list(runs.METHODS),
-        workloads or {name: runs.DIGITS for name in runs.NOISE if labels in (name, "both")},
-        seeds=seeds,
-        quick=quick,
-        rho=rho,
-        k=k,
-        alpha=alpha,
-        radii=tuple(sorted(set(radius))),
-    )
+    workloads = workloads or {name: items.digits(name) for name in items.LABELS if labels in (name, "both")}
+    comparisons = [
+        items.Comparison(
+            name,
+            items.quick(workload) if quick else workload,
+            tuple(method for method in items.METHODS if method in (methods or items.METHODS)),
+            seeds=seeds,
+            rho=rho,
+            k=k,
+            alpha=alpha,
+            radii=tuple(sorted(set(radius))),
+        )
+        for name, workload in workloads.items()
+    ]
     console = Console()
     if not console.is_terminal:
         console = Console(width=170)
     try:
         with writing("--output"):
-            command.compare(planned, output, console, device, prepare)
+            command.compare(comparisons, output, console, device, prepare)
     except command.FailedError as error:
         raise WorkerLostError(f"{error}; finished runs are kept, and the same command continues") from error
 

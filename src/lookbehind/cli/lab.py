@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 from lookbehind.cli.errors import UserError, some, usable, writable, writing
 from lookbehind.cli.studies import Chosen, chosen, loaded, paper
 from lookbehind.lab.engines.slurm_options import Slurm
-from lookbehind.lab.terminal import print_fitting
+from lookbehind.lab.terminal import print_fitting, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -125,7 +125,7 @@ def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
 
     console = _console()
     kept = _store(store, console)
-    asked = chosen(items, scale)
+    asked = chosen("show", items, scale)
     table = Table(title=f"scale {scale}", box=box.SIMPLE_HEAD)
     for head in ("item", "runs", "done", "failed", "gradient evaluations", "time", "left"):
         table.add_column(head, justify="left" if head == "item" else "right", no_wrap=True)
@@ -190,7 +190,7 @@ def run(
         usable(one)
     console = _console()
     with _filling(engine, _store(store, console, to_train=True), console, processes, device, slurm) as (kept, fill):
-        _run(chosen(items, scale), kept, fill, console, tensorboard)
+        _run(chosen("run", items, scale), kept, fill, console, tensorboard)
 
 
 def _run(asked: Chosen, kept: Store, fill: Callable[..., dict[Any, str]], console: Console, tensorboard: bool) -> None:
@@ -200,7 +200,7 @@ def _run(asked: Chosen, kept: Store, fill: Callable[..., dict[Any, str]], consol
     parts = [part for of_item in asked.parts.values() for part in of_item]
     if asked.studies:  # the paper declares nothing that can be edited
         for sentence in edited([run for run, _ in tasks_now(parts, kept)], kept):
-            _say(console, sentence)
+            say(console, sentence)
     failed: dict[Any, str] = {}
     try:
         with writing("--store"):
@@ -212,15 +212,15 @@ def _run(asked: Chosen, kept: Store, fill: Callable[..., dict[Any, str]], consol
         raise UserError(str(error)) from error
     if asked.studies:
         for sentence in misdeclared([run for run, _ in tasks_now(parts, kept)], kept):
-            _say(console, sentence)
+            say(console, sentence)
     for one_run, reason in failed.items():
-        _say(console, f"failed: {one_run.workload.title}, {one_run.method.title}, seed {one_run.seed}: {reason}")
+        say(console, f"failed: {one_run.workload.title}, {one_run.method.title}, seed {one_run.seed}: {reason}")
     if failed:
         raise UserError(
             f"{len(failed)} runs failed; what went wrong is in their folders, and the same command tries again"
         )
     command = shlex.join(["lookbehind", "report", *asked.words, "--scale", asked.scale, "--store", str(kept.root)])
-    _say(console, f"All runs of {', '.join(asked.items)} at scale {asked.scale} are in {kept.root}. See: {command}")
+    say(console, f"All runs of {', '.join(asked.items)} at scale {asked.scale} are in {kept.root}. See: {command}")
 
 
 @contextmanager
@@ -235,7 +235,7 @@ def _filling(
     elif engine == "slurm":
         from lookbehind.lab.engines import slurm
 
-        yield store, partial(slurm.fill, cluster=cluster, say=lambda sentence: _say(console, sentence))
+        yield store, partial(slurm.fill, cluster=cluster, say=lambda sentence: say(console, sentence))
     else:
         from lookbehind.lab.engines import torchrun
 
@@ -266,13 +266,13 @@ def report(items: Names, scale: Scale = "cpu", store: Path = STORE, output: Path
 
     console = _console()
     kept = _store(store, console)
-    asked = chosen(items, scale)
+    asked = chosen("report", items, scale)
     _require_runs(asked, kept)
     folder = output / asked.folder
     writable(folder, "--output")
     with writing("--output"):
         paths = write(asked.items.values(), kept, folder, scale, device=asked.device)
-    _say(console, f"Written: {paths[-1]} and {len(paths) - 1} more files in {folder}")
+    say(console, f"Written: {paths[-1]} and {len(paths) - 1} more files in {folder}")
 
 
 def _require_runs(asked: Chosen, kept: Store) -> None:
@@ -317,7 +317,7 @@ def archive(store: Positional[Path], output: Positional[Path]) -> None:
             runs = pack(kept, output)
     except ArchiveError as error:
         raise UserError(str(error)) from error
-    _say(console, f"Written: {runs:,} runs in {output}, {output.stat().st_size / 1e6:.1f} MB")
+    say(console, f"Written: {runs:,} runs in {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 
 COMMANDS = {
@@ -338,7 +338,7 @@ def _store(path: Path, console: Console, *, to_train: bool = False) -> Store:
     if path.suffix != SUFFIX and path.exists() and not path.is_dir():
         raise UserError(f"--store is {path}, which is not a folder; name a folder, or an archive that ends in {SUFFIX}")
     try:
-        return opened(path, say=lambda sentence: _say(console, sentence))
+        return opened(path, say=lambda sentence: say(console, sentence))
     except ArchiveError as error:
         raise UserError(str(error)) from error
     except FileNotFoundError as error:
@@ -354,21 +354,17 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=150)
 
 
-def _say(console: Console, sentence: str) -> None:
-    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-
 def _watch(console: Console, wanted: Sequence[tuple[Any, Any]]) -> Watch:
     from lookbehind.lab.estimate import gradients
     from lookbehind.lab.progress import Watch
 
     total = len(wanted)
     if not console.is_terminal:
-        _say(console, f"{total} runs to do on {platform.processor() or platform.machine()}")
+        say(console, f"{total} runs to do on {platform.processor() or platform.machine()}")
 
-    def say(event: Any, ended: int) -> None:
+    def heard(event: Any, ended: int) -> None:
         # A log wants to know, but not of each run of hundreds.
         if ended % max(1, total // 20) == 0:
-            _say(console, f"{ended} of {total} runs")
+            say(console, f"{ended} of {total} runs")
 
-    return Watch(console, {run: gradients(run) for run, _ in wanted}, say=say)
+    return Watch(console, {run: gradients(run) for run, _ in wanted}, say=heard)

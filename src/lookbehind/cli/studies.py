@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,31 +63,33 @@ class Chosen:
         return partial(load_all, self.studies) if self.studies else None
 
 
-def chosen(words: Sequence[str], scale: str) -> Chosen:
+def chosen(command: str, words: Sequence[str], scale: str) -> Chosen:
     """Return the items that words name: items, studies for all their items, or ``all``.
+
+    Args:
+        command: the command that they were given to, for a message.
+        words: what was given.
+        scale: of the items.
 
     Raises:
         UserError: if a word names nothing, or an item has no such scale.
 
     """
     studies, others = loaded(words)
-    named = dict(studies) or {PAPER: paper()}
+    if not words:
+        raise UserError(f"no item is named; there are all, {', '.join(paper().items)}, or a study.py")
+    known = [*studies.values(), paper()]
     items: dict[str, Item] = {}
     for word in others:
-        if word == "all":
-            _add(items, named, scale)
-        else:
-            items[word] = _item(word, named)
-    if not others:
-        if not studies:
-            raise UserError(f"no item is named; there are all, {', '.join(named[PAPER].items)}, or a study.py")
-        _add(items, studies, scale)
+        if word != "all":
+            items[word] = _item(command, word, known)
+    if "all" in others or not others:
+        _add(items, studies.values() or known, scale)
     for name, item in items.items():
         if scale not in item.scales:
             raise UserError(f"--scale is {scale}; {name} has {', '.join(item.scales)}")
-    order = [name for study in (*named.values(), paper()) for name in study.items]
-    first = next((study for study in named.values() if items.keys() & study.items.keys()), paper())
-    ordered = {name: items[name] for name in dict.fromkeys(order) if name in items}
+    ordered = {name: item for study in known for name, item in study.items.items() if items.get(name) is item}
+    first = next((item.study for item in ordered.values()), known[0])
     return Chosen(ordered, scale, first.device(scale), tuple(studies), tuple(words))
 
 
@@ -123,25 +126,33 @@ def paper() -> Study:
     return study
 
 
-def _add(items: dict[str, Item], studies: dict[str, Study], scale: str) -> None:
-    """Add all items of studies, which must not share a name."""
-    for study in studies.values():
-        for name, item in _at(study, scale).items():
-            if items.get(name, item) is not item:
+def _add(items: dict[str, Item], studies: Iterable[Study], scale: str) -> None:
+    """Add all items of studies at a scale. Studies must not share a name."""
+    for study in studies:
+        if scale not in study.scales:
+            raise UserError(f"--scale is {scale}; {study.title} has {', '.join(study.scales)}")
+        for name, item in study.items.items():
+            if scale in item.scales and items.setdefault(name, item) is not item:
                 raise UserError(f"two studies have an item {name}; name one study at a time, or rename an item")
-            items[name] = item
 
 
-def _at(study: Study, scale: str) -> dict[str, Item]:
-    """Return the items of a study that are declared at a scale."""
-    if scale not in study.scales:
-        raise UserError(f"--scale is {scale}; {study.title} has {', '.join(study.scales)}")
-    return {name: item for name, item in study.items.items() if scale in item.scales}
-
-
-def _item(word: str, studies: dict[str, Study]) -> Item:
-    known = {name: item for study in (paper(), *studies.values()) for name, item in study.items.items()}
-    if word in known:
-        return known[word]
+def _item(command: str, word: str, studies: Sequence[Study]) -> Item:
+    """Return an item of the first study that has it."""
+    for study in studies:
+        if word in study.items:
+            return study.items[word]
+    for name in _offering(word):
+        raise UserError(f"item {word!r} is of the study {name}: lookbehind {command} {name} {word}")
+    known = dict.fromkeys(name for study in (paper(), *studies) for name in study.items)
     file = f"; a study is named by its file, such as {word}.py" if Path(f"{word}.py").exists() else ""
     raise UserError(f"item {word!r} is unknown{file}; {allowed(word, ('all', *known))}")
+
+
+def _offering(word: str) -> Iterator[str]:
+    """Yield the names of packages' studies that have an item."""
+    from lookbehind.lab.study import load, offered
+
+    for name in offered():
+        with suppress(Exception):  # a study that fails has no say here
+            if word in load(name).items:
+                yield name

@@ -1,5 +1,5 @@
 """``lookbehind compare``: what SGD and the sharpness-aware optimizers do on real data, at equal cost too."""
 
-from lookbehind.compare.runs import METHODS, Run, plan, result_of
+from lookbehind.compare.items import METHODS, Comparison
 
-__all__ = ["METHODS", "Run", "plan", "result_of"]
+__all__ = ["METHODS", "Comparison"]

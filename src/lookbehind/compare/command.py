@@ -1,4 +1,4 @@
-"""The command: plan, do what is missing, show and write."""
+"""The command: do what is missing, show and write."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 from rich.console import Console
 
 from lookbehind.compare.figure import draw
+from lookbehind.compare.items import METHODS, Comparison
 from lookbehind.compare.report import LAST_FIRST, Rows, differences, table, to_csv, to_json, verdict
-from lookbehind.compare.runs import METHODS, Result, Run, result_of
-from lookbehind.lab import Store, fill
-from lookbehind.lab.engines.local import Event
+from lookbehind.lab import Event, Store, fill
+from lookbehind.lab.estimate import gradients
 from lookbehind.lab.files import write
 from lookbehind.lab.progress import Watch
-from lookbehind.lab.terminal import print_fitting
+from lookbehind.lab.report import tasks
+from lookbehind.lab.terminal import print_fitting, say
 
 
 class FailedError(Exception):
@@ -23,7 +24,7 @@ class FailedError(Exception):
 
 
 def compare(
-    runs: Sequence[Run],
+    comparisons: Sequence[Comparison],
     folder: Path,
     console: Console,
     device: str = "cpu",
@@ -32,7 +33,7 @@ def compare(
     """Do the runs that are not on disk yet, then show tables and write tables, numbers and a picture.
 
     Args:
-        runs: the planned runs.
+        comparisons: what is compared, of the same seeds.
         folder: the store of finished runs, where the results are written too.
         console: where to show them.
         device: where to train.
@@ -43,47 +44,41 @@ def compare(
         FailedError: if runs failed. The others are kept.
 
     """
-    store = Store(folder, say=lambda sentence: _say(console, sentence))
+    store = Store(folder, say=lambda sentence: say(console, sentence))
     store.open()
-    done = [run for run in runs if result_of(run, store) is not None]
+    wanted = tasks(each.table for each in comparisons)
+    names = {
+        run: f"{METHODS[method].label}, {each.labels}, seed {run.seed}"
+        for each in comparisons
+        for method, candidate in each.candidates.items()
+        for run in candidate.runs
+    }
+    done = [run for run, measurements in wanted if store.complete(run, measurements)]
     if done:
-        _say(console, f"{len(done)} of {len(runs)} runs are in {folder} already; {len(runs) - len(done)} to do.")
-    rows = {run.trained: run for run in runs}
+        say(console, f"{len(done)} of {len(wanted)} runs are in {folder} already; {len(wanted) - len(done)} to do.")
 
-    def say(event: Event, ended: int) -> None:
+    def heard(event: Event, ended: int) -> None:
         if event.kind == "done":
-            row = rows[event.run]
-            _say(console, f"{ended}/{len(rows)} {METHODS[row.method].label}, {row.labels}, seed {row.seed}")
+            say(console, f"{ended}/{len(wanted)} {names[event.run]}")
 
-    spent = {trained: run.gradients for trained, run in rows.items()}
-    with Watch(console, spent, done=[run.trained for run in done], say=say) as watch:
-        wanted = [(run.trained, run.measurements) for run in runs]
+    with Watch(console, {run: gradients(run) for run, _ in wanted}, done=done, say=heard) as watch:
         failed = fill(wanted, store, on_event=watch.hear, devices=(device,), save_every=30.0, prepare=prepare)
     if failed:
         raise FailedError(f"{len(failed)} runs failed, the first with {next(iter(failed.values()))}")
-    _report([(run, result) for run in runs if (result := result_of(run, store)) is not None], folder, console)
+    _report([Rows(each, store) for each in comparisons], folder, console)
 
 
-def _report(finished: list[tuple[Run, Result]], folder: Path, console: Console) -> None:
+def _report(compared: list[Rows], folder: Path, console: Console) -> None:
     text = io.StringIO()
     plain = Console(width=170, file=text)
-    for labels in dict.fromkeys(run.labels for run, _ in finished):
-        rows = Rows(finished, labels)
+    for rows in compared:
         for output in (console, plain):
             print_fitting(output, table(rows), LAST_FIRST)
-            if (compared := differences(rows)) is not None:
-                print_fitting(output, compared, [str(column.header) for column in compared.columns[:1:-1]])
-            _say(output, verdict(rows))
-    for name, content in (
-        ("compare.txt", text.getvalue()),
-        ("compare.json", to_json(finished)),
-        ("compare.csv", to_csv(finished)),
-    ):
+            if (against := differences(rows)) is not None:
+                print_fitting(output, against, [str(column.header) for column in against.columns[:1:-1]])
+            say(output, verdict(rows))
+    contents = {"compare.txt": text.getvalue(), "compare.json": to_json(compared), "compare.csv": to_csv(compared)}
+    for name, content in contents.items():
         write(folder / name, content.encode())
-    names = ["compare.txt", "compare.json", "compare.csv", *(path.name for path in draw(finished, folder))]
-    _say(console, f"Written to {folder}: {', '.join(names)}")
-
-
-def _say(console: Console, sentence: str) -> None:
-    """Print a sentence as it is: a folder's name may hold what rich takes for markup, and is not to be wrapped."""
-    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    names = [*contents, *(path.name for path in draw(compared, folder))]
+    say(console, f"Written to {folder}: {', '.join(names)}")

@@ -41,6 +41,8 @@ class Cell:
         select_by: what decides. Default: ``metric`` itself, which is the paper's habit.
         published: the paper's number.
         ddof: divisor n − ddof of the standard deviation. Default 1.
+        partial: whether a single setting is reported with the seeds that have the number, though others diverged or are
+            not finite. A diverged run has the metrics of its record, and no measurement. Default False.
 
     """
 
@@ -49,6 +51,7 @@ class Cell:
     select_by: Metric | None = None
     published: Published | None = None
     ddof: int = 1
+    partial: bool = False
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -220,7 +223,7 @@ def _best(cell: Cell, readings: list[list[_Reading]], whole: list[int]) -> int |
     """Return the index of the winner; None if there is none."""
     if not whole:
         states = {r.state for r in readings[0]} if len(readings) == 1 else set()
-        return 0 if "finished" in states <= {"finished", "missing", "failed"} else None
+        return 0 if "finished" in states and (cell.partial or states <= {"finished", "missing", "failed"}) else None
     judge = cell.metrics[-1]
     sign = 1 if judge.higher_is_better else -1
     return max(whole, key=lambda i: sign * mean([mean(r.numbers[-1]) for r in readings[i]]))
@@ -230,13 +233,14 @@ def _read(run: Run, cell: Cell, results: Results) -> _Reading:
     result = results.result(run)
     if result is None:
         return _Reading("missing" if results.failure(run) is None else "failed")
-    if result.status == "diverged":
+    diverged = result.status == "diverged"
+    if diverged and not cell.partial:
         return _Reading("diverged")
     numbers = []
     for metric in cell.metrics:
         measured = {} if metric.measurement is None else results.measured(run, metric.measurement)
         if measured is None:
-            return _Reading("missing")
+            return _Reading("diverged" if diverged else "missing")
         values = metric.of(result, measured)
         if not values:
             return _Reading("without the number")

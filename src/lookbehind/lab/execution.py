@@ -16,11 +16,11 @@ import torch
 from lookbehind._random import random_state, set_random_state
 from lookbehind.lab.environment import environment
 from lookbehind.lab.files import UnwritableError
-from lookbehind.lab.kinds import Training, training
 from lookbehind.lab.measuring import measure
 from lookbehind.lab.result import Record, Result, finite
 from lookbehind.lab.run import Measurement, Run
 from lookbehind.lab.store import CHECKPOINT, Store
+from lookbehind.lab.workloads import Training, training
 
 SAVE_EVERY = 10.0  # seconds
 TERMINATED = 128 + signal.SIGTERM

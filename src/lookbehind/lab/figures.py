@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lookbehind._style import COLOURS, LINES, MARKERS
 from lookbehind.lab.cell import Value
 from lookbehind.lab.parts import Heatmap, Lines, Scatter, Style
 from lookbehind.lab.report import Filled
@@ -16,17 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart with every kind of colour vision.
-COLOURS = {
-    "black": "#000000",
-    "orange": "#E69F00",
-    "sky": "#56B4E9",
-    "green": "#009E73",
-    "blue": "#0072B2",
-    "vermillion": "#D55E00",
-    "purple": "#CC79A7",
-}
-MARKERS = {"circle": "o", "triangle": "^", "square": "s", "none": ""}
 CLIPPED = 3.0  # points from the baseline: the colours of all heat maps, which tell no more apart
 RUINED = 20.0  # points below the baseline: hatched
 LIGHTEST = 0.35  # a shade of 0 has so much of its colour, the rest is white
@@ -67,14 +56,6 @@ def draw(filled: Sequence[Filled], across: int = 2) -> Figure:
     for axes in grid[len(filled) :]:
         axes.set_axis_off()
     return figure
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as its suffix says, .svg or .png. The same numbers, drawn anew, give the same bytes."""
-    import matplotlib
-
-    with matplotlib.rc_context({"svg.hashsalt": "lookbehind", "svg.fonttype": "none"}):
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _look(style: Style) -> dict[str, Any]:
@@ -120,7 +101,7 @@ def _scatter(axes: Axes, part: Scatter, filled: Filled) -> None:
 
 
 def _finish(axes: Axes, filled: Filled) -> None:
-    axes.grid(alpha=0.3)
+    axes.grid(alpha=LINES)
     axes.margins(0.06)
     if (entries := len(axes.get_legend_handles_labels()[1])) > 6:  # too many to leave the data in sight
         axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))

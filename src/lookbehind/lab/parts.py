@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from lookbehind._words import allowed
 from lookbehind.lab.cell import AnyCell
@@ -93,7 +93,7 @@ class Style:
     """Look of a series: colour of Okabe and Ito's palette, marker, and shade (0 light, 1 full)."""
 
     colour: str = "black"
-    marker: Literal["circle", "triangle", "square", "none"] = "circle"
+    marker: Literal["circle", "triangle", "down", "square", "diamond", "plus", "cross", "star", "none"] = "circle"
     filled: bool = True
     shade: float = 1.0
 
@@ -165,13 +165,14 @@ class Declaration:
 
 @dataclass(frozen=True)
 class Item:
-    """A table or figure of a paper.
+    """A table or figure of a study.
 
     Args:
         name: its name on the command line, such as "table1".
         title: what it shows.
         scales: the names of the scales it is declared at.
         at: from such a name to its ``Declaration``.
+        study: the ``Study`` that it belongs to.
 
     """
 
@@ -179,6 +180,7 @@ class Item:
     title: str
     scales: tuple[str, ...]
     at: Callable[[str], Declaration]
+    study: Any = field(default=None, compare=False, repr=False)
 
 
 def cells(part: Part) -> Iterator[AnyCell]:

@@ -88,12 +88,13 @@ def differences(table: Filled) -> tuple[tuple[Difference | None, ...], ...]:
     reference = table.values[labels.index(part.against)]
     rivals = [sum(row.cells[column] is not None for row in part.rows) - 1 for column in range(len(part.columns))]
     return tuple(
-        (None,) * len(part.columns) if values is reference else tuple(map(_difference, values, reference, rivals))
+        (None,) * len(part.columns) if values is reference else tuple(map(difference, values, reference, rivals))
         for values in table.values
     )
 
 
-def _difference(value: Value | None, reference: Value | None, rivals: int) -> Difference | None:
+def difference(value: Value | None, reference: Value | None, rivals: int = 1) -> Difference | None:
+    """Return a number minus another, paired over the seeds that both have, its interval widened for so many rivals."""
     if value is None or reference is None:
         return None
     ours, theirs = value.by_seed, reference.by_seed

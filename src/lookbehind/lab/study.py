@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ GROUP = "lookbehind.studies"  # of entry points
 SUFFIX = ".py"
 
 
-@dataclass
+@dataclass(eq=False)
 class Study:
     """Study: items, and the methods, models and data sets that they use.
 
@@ -156,12 +156,17 @@ class Study:
                 return _declared(at, called, scale)
 
             called = name or at.__name__.replace("_", "-")
-            if called in self.items:
-                raise ValueError(f"item {called!r} is declared twice; give each a name of its own")
-            self.items[called] = Item(called, title, scales or self.scales, declaration)
+            self.add(Item(called, title, scales or self.scales, declaration))
             return at
 
         return declare
+
+    def add(self, *items: Item) -> None:
+        """Add items, which then know that they are this study's."""
+        for item in items:
+            if item.name in self.items:
+                raise ValueError(f"item {item.name!r} is declared twice; give each a name of its own")
+            self.items[item.name] = replace(item, study=self)
 
 
 def _declared(at: Callable[[str], Any], name: str, scale: str) -> Declaration:

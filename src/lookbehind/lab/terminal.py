@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+def say(console: Console, sentence: str) -> None:
+    """Print a sentence as it is: a folder's name may hold what rich takes for markup, and is not to be wrapped."""
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
 def print_fitting(console: Console, table: Table, drop: Sequence[str] = ()) -> None:
     """Print a table, without as many of its columns as do not fit, and say so.
 

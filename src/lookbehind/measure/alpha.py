@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lookbehind._style import BAND, panel
 from lookbehind.optim import Lookbehind
 
 if TYPE_CHECKING:
@@ -34,15 +35,11 @@ class AlphaTrace:
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw α* against the outer step (Figure 12), with the range over tensors, and return the axes."""
-        from matplotlib import pyplot
-
-        axes = axes or pyplot.figure(figsize=(5, 3.5), layout="constrained").add_subplot()
+        axes = panel(axes, "Adaptive α during training", "outer step", "α*")
         steps = range(1, len(self.values) + 1)
         axes.plot(steps, self.means)
         if self.adaptive == "adaptive_per_tensor":
-            axes.fill_between(steps, [min(s) for s in self.values], [max(s) for s in self.values], alpha=0.2)
-        axes.set_xlabel("outer step")
-        axes.set_ylabel("α*")
+            axes.fill_between(steps, [min(s) for s in self.values], [max(s) for s in self.values], alpha=BAND)
         return axes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lookbehind._checks import count, fraction
 from lookbehind._minibatch import Loss
+from lookbehind._style import BAND, panel
 from lookbehind.measure._lanczos import lanczos
 from lookbehind.measure._objective import Objective
 from lookbehind.measure._progress import track
@@ -44,17 +45,13 @@ class SpectralDensity:
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the density on a logarithmic axis, within its standard error, and return the axes."""
-        from matplotlib import pyplot
-
-        axes = axes or pyplot.figure(figsize=(5, 3.5), layout="constrained").add_subplot()
+        axes = panel(axes, "Spectrum of the Hessian", "eigenvalue λ of the Hessian", "density")
         axes.semilogy(self.grid, self.density)
         low = [max(d - e, 0.0) for d, e in zip(self.density, self.standard_error, strict=True)]
         high = [d + e for d, e in zip(self.density, self.standard_error, strict=True)]
-        axes.fill_between(self.grid, low, high, alpha=0.2)
+        axes.fill_between(self.grid, low, high, alpha=BAND)
         # Tails of normals reach down hundreds of decades; less than a tenth of one eigenvalue's peak tells nothing.
         axes.set_ylim(bottom=0.04 / (self.width * self.parameters))
-        axes.set_xlabel("eigenvalue λ of the Hessian")
-        axes.set_ylabel("density")
         return axes
 
 
@@ -126,11 +123,7 @@ def spectral_density(
             ritz, vectors = torch.linalg.eigh(matrix)
             nodes.append(ritz)
             weights.append(vectors[0].square())
-    low, high = min(n[0].item() for n in nodes), max(n[-1].item() for n in nodes)
-    sigma = width * (high - low or abs(high) or 1.0)  # a Hessian with one eigenvalue has no range
-    # Half a σ between points keeps the sum over the grid equal to the integral; four σ on each side hold all of it.
-    spaces = math.ceil((high - low + 8 * sigma) / (sigma / 2) - 1e-6)  # their number does not depend on rounding
-    grid = low - 4 * sigma + sigma / 2 * torch.arange(spaces + 1, dtype=torch.float64, device="cpu")
+    grid, sigma = _grid(nodes, width)
     densities = torch.stack(
         [(tau * _normal(grid[:, None] - theta, sigma)).sum(1) for theta, tau in zip(nodes, weights, strict=True)]
     )
@@ -148,6 +141,15 @@ def spectral_density(
         seed=seed,
         gradients=objective.gradients,
     )
+
+
+def _grid(nodes: Sequence[Tensor], width: float) -> tuple[Tensor, float]:
+    """Return the points at which the density is computed, and σ."""
+    low, high = min(n[0].item() for n in nodes), max(n[-1].item() for n in nodes)
+    sigma = width * (high - low or abs(high) or 1.0)  # a Hessian with one eigenvalue has no range
+    # Half a σ between points keeps the sum over the grid equal to the integral; four σ on each side hold all of it.
+    spaces = math.ceil((high - low + 8 * sigma) / (sigma / 2) - 1e-6)  # their number does not depend on rounding
+    return low - 4 * sigma + sigma / 2 * torch.arange(spaces + 1, dtype=torch.float64, device="cpu"), sigma
 
 
 def _normal(x: Tensor, sigma: float) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lookbehind._checks import choice, count, nonnegative
 from lookbehind._minibatch import Loss
+from lookbehind._style import panel
 from lookbehind._tensors import add_, copy_, dots, norm, unit
 from lookbehind.measure._objective import Objective
 from lookbehind.measure._progress import track
@@ -48,18 +49,14 @@ class LossSlice:
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw a curve or contours, with φ marked, and return the axes."""
-        from matplotlib import pyplot
-
-        axes = axes or pyplot.figure(figsize=(5, 3.5), layout="constrained").add_subplot()
-        axes.set_xlabel(f"coordinate along {self.directions[0]}")
-        if len(self.directions) == 1:
+        x, *others = (f"coordinate along {direction}" for direction in self.directions)
+        axes = panel(axes, "Loss around the weights", x, others[0] if others else "loss")
+        if not others:
             axes.plot(self.coordinates[0], self.losses[0])
             axes.plot(0, self.loss, "o", color="black")
-            axes.set_ylabel("loss")
         else:
             self._contours(axes)
             axes.plot(0, 0, "o", color="black")
-            axes.set_ylabel(f"coordinate along {self.directions[1]}")
         return axes
 
     def _contours(self, axes: Axes) -> None:
@@ -138,29 +135,15 @@ def loss_slice(
     chosen = _several(directions)
     if len(chosen) not in (1, 2):
         raise ValueError(f"there are {len(chosen)} directions; one or two are allowed")
-    spans = tuple(span) if isinstance(span, Sequence) else (span,) * len(chosen)
-    if len(spans) != len(chosen):
-        raise ValueError(f"span is {span!r}; one number is needed, or one for each of {len(chosen)} directions")
-    if count("points", points) < 2:
-        raise ValueError(f"points is {points}; at least 2 are needed")
+    coordinates = _coordinates(span, len(chosen), points)
     choice("one_dimensional", one_dimensional, ("ignore", "normalise"))
-    steps = range(1 - points, points, 2)  # symmetric to the last bit, and 0 in the middle if there is one
-    coordinates = [[nonnegative("span", s) * step / (points - 1) for step in steps] for s in spans]
     with untouched(model):
         objective = Objective(model, loss, minibatches, mode)
         sources = _Directions(objective, one_dimensional, seed)
         d = [sources.of(direction) for direction in chosen]
         cosine = _cosine(*d) if len(d) == 2 else None
         center = objective.value()
-        start = [p.detach().clone() for p in objective.weights]
-        losses = []
-        grid = [(x, y) for y in (coordinates[1] if len(d) == 2 else [0.0]) for x in coordinates[0]]
-        for point in track(grid, "loss"):
-            with torch.no_grad():
-                copy_(objective.weights, start)
-                for direction, coordinate in zip(d, point, strict=False):
-                    add_(objective.weights, direction, coordinate)
-            losses.append(objective.value())
+        losses = _losses(objective, d, coordinates)
     return LossSlice(
         coordinates=tuple(map(tuple, coordinates)),
         losses=tuple(tuple(losses[i : i + points]) for i in range(0, len(losses), points)),
@@ -175,6 +158,31 @@ def loss_slice(
         gradients=objective.gradients,
         evaluations=objective.evaluations,
     )
+
+
+def _coordinates(span: float | Sequence[float], directions: int, points: int) -> list[list[float]]:
+    """Return the coordinates along each direction."""
+    spans = tuple(span) if isinstance(span, Sequence) else (span,) * directions
+    if len(spans) != directions:
+        raise ValueError(f"span is {span!r}; one number is needed, or one for each of {directions} directions")
+    if count("points", points) < 2:
+        raise ValueError(f"points is {points}; at least 2 are needed")
+    steps = range(1 - points, points, 2)  # symmetric to the last bit, and 0 in the middle if there is one
+    return [[nonnegative("span", s) * step / (points - 1) for step in steps] for s in spans]
+
+
+def _losses(objective: Objective, d: list[list[Tensor]], coordinates: list[list[float]]) -> list[float]:
+    """Return the losses at all points, the first direction's coordinate varying fastest."""
+    start = [p.detach().clone() for p in objective.weights]
+    losses = []
+    grid = [(x, y) for y in (coordinates[1] if len(d) == 2 else [0.0]) for x in coordinates[0]]
+    for point in track(grid, "loss"):
+        with torch.no_grad():
+            copy_(objective.weights, start)
+            for direction, coordinate in zip(d, point, strict=False):
+                add_(objective.weights, direction, coordinate)
+        losses.append(objective.value())
+    return losses
 
 
 class _Directions:

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lookbehind._checks import count, nonnegative, repeatable
 from lookbehind._minibatch import Score, call, pairs, scores_of
 from lookbehind._modes import clear_weight_caches
+from lookbehind._style import panel
 from lookbehind._warning import warn
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
@@ -41,12 +42,8 @@ class NoisyAccuracy:
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw accuracy against σ, with the spread over draws, and return the axes."""
-        from matplotlib import pyplot
-
-        axes = axes or pyplot.figure(figsize=(5, 3.5), layout="constrained").add_subplot()
+        axes = panel(axes, "Accuracy with noisy weights", "noise σ, relative to each parameter", "accuracy (%)")
         axes.errorbar(self.sigmas, self.means, yerr=self.stds, marker="o", capsize=2)
-        axes.set_xlabel("noise σ, relative to each parameter")
-        axes.set_ylabel("accuracy %")
         return axes
 
 

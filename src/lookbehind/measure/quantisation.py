@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lookbehind._checks import count
 from lookbehind._minibatch import Score
+from lookbehind._style import panel
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
 from lookbehind.measure.noise import accuracy, check_minibatches, parameters_of, reestimate
@@ -39,18 +40,14 @@ class QuantisedAccuracy:
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw accuracy against bits, beside that of the weights as they are, and return the axes."""
-        from matplotlib import pyplot
-
-        axes = axes or pyplot.figure(figsize=(5, 3.5), layout="constrained").add_subplot()
+        axes = panel(axes, "Accuracy with rounded weights", "bits of a weight", "accuracy (%)")
         order = sorted(range(len(self.bits)), key=self.bits.__getitem__)
         bits = [self.bits[i] for i in order]
         axes.axhline(self.accuracy, color="black", linestyle="--", label="not rounded")
         axes.plot(bits, [self.per_channel[i] for i in order], marker="s", label="per channel")
         axes.plot(bits, [self.per_tensor[i] for i in order], marker="o", label="per tensor")
         axes.set_xticks(bits)
-        axes.set_xlabel("bits of a weight")
-        axes.set_ylabel("accuracy %")
-        axes.legend()
+        axes.legend(frameon=False)
         return axes
 
 

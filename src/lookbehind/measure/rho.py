@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from lookbehind._checks import count, nonnegative
 from lookbehind._minibatch import Loss, Score, call, loss_of, pairs, right
+from lookbehind._style import BAND, COLOURS, panel
 from lookbehind.measure._progress import track
 from lookbehind.optim import SAM
 
@@ -48,16 +49,12 @@ class RhoRange:
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the validation score of each ρ and the range, and return the axes. ρ = 0 stands at the left."""
-        from matplotlib import pyplot
-
-        axes = axes or pyplot.figure(figsize=(5, 3.5), layout="constrained").add_subplot()
+        axes = panel(axes, self.conclusion, "ρ", "validation score")
+        axes.title.set(fontsize=8, wrap=True)
         places = range(len(self.rhos))
         axes.errorbar(places, self.scores, yerr=[2 * e for e in self.errors], marker="o", capsize=2)
-        axes.axvspan(self.rhos.index(self.low), self.rhos.index(self.high), alpha=0.2)
+        axes.axvspan(self.rhos.index(self.low), self.rhos.index(self.high), color=COLOURS["blue"], alpha=BAND)
         axes.set_xticks(list(places), [f"{rho:g}" for rho in self.rhos])
-        axes.set_xlabel("ρ")
-        axes.set_ylabel("validation score")
-        axes.set_title(self.conclusion, fontsize=8, wrap=True)
         return axes
 
 
@@ -142,16 +139,23 @@ def suggest_rho(
             torch.manual_seed(seed + repeat)
             trained, calls = _train(copy.deepcopy(model), loss, minibatches, base, optimizer, rho)
         gradients += calls
-        trained.eval()
         if rho == 0 and not all(bool(p.isfinite().all()) for p in trained.parameters()):
             raise ValueError(
                 "with ρ = 0, training ends at weights that are not finite, so no ρ can be compared; begin with a model "
                 "that has not diverged, or give `base` a smaller learning rate"
             )
-        with torch.no_grad():
-            examples = [score(call(trained, x), y).to("cpu", torch.float64).flatten() for x, y in validation]
-        scores[rho].append(torch.cat(examples).nan_to_num(nan=float("-inf")))
+        scores[rho].append(_scores(trained, score, validation))
     return _conclude(rhos, {rho: torch.stack(values) for rho, values in scores.items()}, steps, gradients)
+
+
+@torch.no_grad()
+def _scores(model: nn.Module, score: Score, minibatches: list[tuple[Any, Any]]) -> Tensor:
+    """Return the score of each example; one that is not a number is the worst."""
+    model.eval()
+    examples = [
+        score(call(model, inputs), targets).to("cpu", torch.float64).flatten() for inputs, targets in minibatches
+    ]
+    return torch.cat(examples).nan_to_num(nan=float("-inf"))
 
 
 def _is_right(outputs: Any, targets: Any) -> Tensor:

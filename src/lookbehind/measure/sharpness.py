@@ -14,6 +14,7 @@ from lookbehind._checks import choice, count, nonnegative
 from lookbehind._minibatch import Loss, call, examples, loss_of, pairs, weight_of
 from lookbehind._modes import clear_weight_caches
 from lookbehind._random import RandomState, random_state, set_random_state
+from lookbehind._style import panel
 from lookbehind._tensors import copy_, norm, unit
 from lookbehind.measure._progress import track
 from lookbehind.measure._untouched import untouched
@@ -43,12 +44,8 @@ class Sharpness:
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw sharpness against radius, and return the axes."""
-        from matplotlib import pyplot
-
-        axes = axes or pyplot.figure(figsize=(5, 3.5), layout="constrained").add_subplot()
+        axes = panel(axes, "Rise of the loss near the weights", "radius r", f"sharpness over minibatches of {self.m}")
         axes.plot(self.radii, self.values, marker="o")
-        axes.set_xlabel("radius r")
-        axes.set_ylabel(f"{self.m}-sharpness")
         return axes
 
 

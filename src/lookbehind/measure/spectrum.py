@@ -12,6 +12,7 @@ from torch import nn
 
 from lookbehind._checks import count, nonnegative
 from lookbehind._minibatch import Loss
+from lookbehind._style import BAND, panel
 from lookbehind.measure._lanczos import lanczos
 from lookbehind.measure._objective import Objective
 from lookbehind.measure._progress import track
@@ -44,13 +45,10 @@ class TopEigenvalues:
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the eigenvalues in order, with their residuals as error bars, and return the axes."""
-        from matplotlib import pyplot
-
-        axes = axes or pyplot.figure(figsize=(5, 3.5), layout="constrained").add_subplot()
+        said = "" if self.converged else " (not converged)"
+        axes = panel(axes, "Largest eigenvalues of the Hessian", "rank", f"eigenvalue λ{said}")
         axes.errorbar(range(1, len(self.values) + 1), self.values, yerr=self.residuals, fmt="o", capsize=2)
         axes.set_xticks(range(1, len(self.values) + 1))
-        axes.set_xlabel("rank")
-        axes.set_ylabel("eigenvalue λ" if self.converged else "eigenvalue λ (not converged)")
         return axes
 
 
@@ -75,17 +73,14 @@ class HessianTrace:
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the mean after each draw, within its standard error, and return the axes."""
-        from matplotlib import pyplot
-
-        axes = axes or pyplot.figure(figsize=(5, 3.5), layout="constrained").add_subplot()
+        said = "" if self.converged else " (not converged)"
+        axes = panel(axes, "Mean of the estimates so far", "draws", f"trace of the Hessian{said}")
         draws = range(2, len(self.estimates) + 1)
         means, errors = zip(*(_mean_and_error(self.estimates[:n]) for n in draws), strict=True)
         axes.plot(draws, means)
         low = [mean - error for mean, error in zip(means, errors, strict=True)]
         high = [mean + error for mean, error in zip(means, errors, strict=True)]
-        axes.fill_between(draws, low, high, alpha=0.2)
-        axes.set_xlabel("draws")
-        axes.set_ylabel("trace of the Hessian" if self.converged else "trace of the Hessian (not converged)")
+        axes.fill_between(draws, low, high, alpha=BAND)
         return axes
 
 

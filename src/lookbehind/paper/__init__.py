@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from lookbehind.lab.parts import Item
 from lookbehind.lab.study import Study
 from lookbehind.paper.lifelong import LIFELONG
 from lookbehind.paper.sensitivity import SENSITIVITY
@@ -12,18 +11,16 @@ from lookbehind.paper.table4 import TABLE4
 from lookbehind.paper.tables import TABLES
 from lookbehind.paper.workloads import DEVICES, SCALES
 
-# In the paper's order: tables, then figures. Other items take their place here.
-ITEMS: dict[str, Item] = {
-    item.name: item
-    for item in sorted(
-        (*TABLES, *TABLE4, *LIFELONG, *SHARPNESS, *SENSITIVITY, *STAGES),
-        key=lambda item: (item.name.startswith("figure"), int("".join(filter(str.isdigit, item.name)))),
-    )
-}
-
 study = Study(
     "Lookbehind-SAM: k steps back, 1 step forward (ICML 2024)", SCALES, DEVICES, Path(__file__).parent / "costs.csv"
 )
-study.items.update(ITEMS)
+# In the paper's order: tables, then figures. Other items take their place here.
+study.add(
+    *sorted(
+        (*TABLES, *TABLE4, *LIFELONG, *SHARPNESS, *SENSITIVITY, *STAGES),
+        key=lambda item: (item.name.startswith("figure"), int("".join(filter(str.isdigit, item.name)))),
+    )
+)
+ITEMS = study.items
 
 __all__ = ["DEVICES", "ITEMS", "SCALES", "study"]

@@ -8,7 +8,6 @@ from functools import cache
 from lookbehind.lab.budget import beside
 from lookbehind.lab.cell import Cell
 from lookbehind.lab.fine_tuning import FineTuning
-from lookbehind.lab.method import Method
 from lookbehind.lab.metrics import Metric, best_test_accuracy, last_test_accuracy, untouched_accuracy
 from lookbehind.lab.parts import Part, Row, Table
 from lookbehind.lab.report import on_validation
@@ -92,7 +91,7 @@ def _rows(scale: str) -> tuple[Row, ...]:
     """Return the rows of Table 4; at scale paper the untouched checkpoint, which the paper calls SGD, has its own."""
     columns, rows = tasks(scale), []
     base = (IMAGENET if scale == "paper" else DOMAIN_TAGS).base
-    plain = tuple((task.candidate(Method(kind="base")),) for task in columns)
+    plain = tuple(task.plain for task in columns)
     if scale == "paper":
         number = published(4, "ImageNet", "ViT-Base", "SGD")
         untouched = tuple(Cell(candidates, untouched_accuracy(), published=number) for candidates in plain)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
 from typing import Any
 
 from lookbehind.lab.cell import Candidate
-from lookbehind.lab.method import Method
-from lookbehind.lab.run import Run
+from lookbehind.lab.grids import grid
 from lookbehind.lab.stream import CMAML, Stream
 
 # Table 6.
@@ -94,27 +92,25 @@ class Benchmark:
         changes: dict[str, Any] = {"memory": self.memory} if name != row or "MAML" in row else {}
         if "MAML" in row:
             changes["cmaml"] = CMAML()
-        return tuple(
-            Candidate(
-                label,
-                tuple(
-                    Run(workload=self.stream.model_copy(update=changes | {"lr": eta}), method=method, seed=seed)
-                    for seed in self.seeds
-                ),
-            )
-            for label, eta, method in self._settings(name)
-        )
-
-    def _settings(self, name: str) -> Iterator[tuple[str, float, Method]]:
-        """Yield label, η and method of each setting."""
-        grid = {"SGD": Grid(self.sgd, (), (), ()), "Lookahead-C-MAML": Grid(self.lookahead, (), (5,), (1.0,))}.get(
-            name, self.lookbehind if name == "Lookbehind-C-MAML" else self.grid
-        )
         kind, takes = KINDS[name]
-        for values in product(grid.etas, *(getattr(grid, TUPLES[taken]) for taken in takes)):
-            eta, *rest = values
-            fields = dict(zip(takes, rest, strict=True))
-            yield _label((eta,) if name == "Lookahead-C-MAML" else values), eta, kind(fields)
+        tried = self.lookbehind if name == "Lookbehind-C-MAML" else self.grid
+        etas = {"SGD": self.sgd, "Lookahead-C-MAML": self.lookahead}.get(name, tried.etas)
+        values: dict[str, Any] = {
+            "perturbation": "sam",
+            "rho": tried.rhos,
+            "k": tried.ks,
+            "gather": "last",
+            "alpha": tried.alphas,
+        }
+        if kind == "lookahead":
+            values |= {"k": 5, "alpha": 1.0}
+        return grid(
+            self.stream.model_copy(update=changes),
+            kind,
+            self.seeds,
+            lr=etas,
+            **{taken: values[taken] for taken in takes},
+        )
 
 
 @cache
@@ -126,18 +122,14 @@ def _label(values: Sequence[float]) -> str:
     return ", ".join(f"{symbol}={value:g}" for symbol, value in zip(SYMBOLS, values, strict=False))
 
 
-def _sam(kind: str) -> Callable[[dict[str, Any]], Method]:
-    return lambda fields: Method.model_validate({"kind": kind, "perturbation": "sam", **fields})
-
-
-TUPLES = {"rho": "rhos", "k": "ks", "alpha": "alphas"}
-KINDS: dict[str, tuple[Callable[[dict[str, Any]], Method], tuple[str, ...]]] = {
-    "SGD": (lambda _: Method(kind="base"), ()),
-    "SAM": (_sam("sam"), ("rho",)),
-    "Multistep-SAM": (lambda fields: _sam("multistep")({"gather": "last", **fields}), ("rho", "k")),
-    "Lookbehind-SAM": (_sam("lookbehind"), ("rho", "k", "alpha")),
-    "Lookahead-C-MAML": (lambda fields: Method(kind="lookahead", **fields), ("k", "alpha")),
-    "Lookbehind-C-MAML": (_sam("lookbehind"), ("rho", "k", "alpha")),
+SAM = ("perturbation", "rho")
+KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "SGD": ("base", ()),
+    "SAM": ("sam", SAM),
+    "Multistep-SAM": ("multistep", (*SAM, "k", "gather")),
+    "Lookbehind-SAM": ("lookbehind", (*SAM, "k", "alpha")),
+    "Lookahead-C-MAML": ("lookahead", ("k", "alpha")),
+    "Lookbehind-C-MAML": ("lookbehind", (*SAM, "k", "alpha")),
 }
 
 CIFAR100 = Stream(

@@ -7,8 +7,7 @@ from typing import Any
 
 from lookbehind.lab.cell import Candidate
 from lookbehind.lab.fine_tuning import FineTuning
-from lookbehind.lab.method import Method
-from lookbehind.lab.run import Run
+from lookbehind.lab.grids import grid
 from lookbehind.lab.translation import Translation
 from lookbehind.paper.methods import named
 from lookbehind.paper.workloads import Rule
@@ -37,11 +36,12 @@ class Task:
     asam: tuple[float, ...]
     seeds: tuple[int, ...] = (0, 1, 2)
 
-    def candidates(self, rule: Rule, **method: Any) -> tuple[Candidate, ...]:
+    def candidates(self, rule: Rule, kind: str, **settings: Any) -> tuple[Candidate, ...]:
         """Return a method at each ρ of its rule."""
         radii = self.sam if rule == "sam" else self.asam
-        return tuple(self.candidate(Method(perturbation=rule, rho=rho, **method), f"ρ={rho:g}") for rho in radii)
+        return grid(self.workload, kind, self.seeds, perturbation=rule, rho=radii, **settings)
 
-    def candidate(self, method: Method, label: str = "") -> Candidate:
-        """Return the runs of one setting."""
-        return Candidate(label, tuple(Run(workload=self.workload, method=method, seed=seed) for seed in self.seeds))
+    @property
+    def plain(self) -> tuple[Candidate, ...]:
+        """The base optimizer alone."""
+        return grid(self.workload, "base", self.seeds)

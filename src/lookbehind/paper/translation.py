@@ -7,7 +7,6 @@ from functools import cache
 
 from lookbehind.lab.budget import at_radius, longer
 from lookbehind.lab.cell import Candidate, Cell, Derived
-from lookbehind.lab.method import Method
 from lookbehind.lab.metrics import best_validation_bleu, bleu_at_best_validation
 from lookbehind.lab.parts import Part, Row, Table
 from lookbehind.lab.translation import Translation
@@ -82,7 +81,7 @@ def _cell(scale: str, candidates: tuple[Candidate, ...], method: str) -> Cell:
 
 def _rows(scale: str) -> tuple[Row, ...]:
     column = task(scale)
-    rows = [Row("Adam", (_cell(scale, (column.candidate(Method(kind="base")),), "Adam"),), "SAM")]
+    rows = [Row("Adam", (_cell(scale, column.plain, "Adam"),), "SAM")]
     for rule in RULES:
         for method, settings in variants(rule).items():
             candidates = column.candidates(rule, **settings)

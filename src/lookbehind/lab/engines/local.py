@@ -17,9 +17,9 @@ from lookbehind.lab.engines import left
 from lookbehind.lab.engines.worker import Job, Worker
 from lookbehind.lab.estimate import TWO_CORES, seconds
 from lookbehind.lab.execution import SAVE_EVERY, TERMINATED, check_tensorboard
-from lookbehind.lab.kinds import fetch
 from lookbehind.lab.run import Measurement, Run
 from lookbehind.lab.store import BusyError, Store
+from lookbehind.lab.workloads import fetch
 
 PATIENCE = 1.0  # seconds until a run that another command is at is tried again
 

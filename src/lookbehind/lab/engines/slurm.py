@@ -15,9 +15,9 @@ from lookbehind.lab.engines.slurm_options import Slurm
 from lookbehind.lab.engines.slurm_queue import Queue, check_slurm
 from lookbehind.lab.estimate import A100, TWO_CORES, seconds
 from lookbehind.lab.execution import SAVE_EVERY, check_tensorboard
-from lookbehind.lab.kinds import fetch
 from lookbehind.lab.run import Measurement, Run
 from lookbehind.lab.store import LOG, BusyError, Store
+from lookbehind.lab.workloads import fetch
 
 LOOK_EVERY = 10.0  # seconds
 LARGEST_ARRAY = 1000  # Slurm's default MaxArraySize, less one

@@ -14,10 +14,10 @@ import torch.distributed as dist
 from lookbehind.lab.engines import left
 from lookbehind.lab.engines.local import Event
 from lookbehind.lab.execution import SAVE_EVERY, execute
-from lookbehind.lab.kinds import fetch
 from lookbehind.lab.result import Record, Result
 from lookbehind.lab.run import Measurement, Run, Workload
 from lookbehind.lab.store import BusyError, Store
+from lookbehind.lab.workloads import fetch
 
 if TYPE_CHECKING:
     from torch import Tensor

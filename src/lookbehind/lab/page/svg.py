@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
-from lookbehind.lab.figures import draw, save
+from lookbehind._style import save
+from lookbehind.lab.figures import draw
 from lookbehind.lab.lookup import Results
 from lookbehind.lab.report import Filled
 from lookbehind.lab.result import Record

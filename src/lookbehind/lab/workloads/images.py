@@ -15,8 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from lookbehind.data import Part, default_root
 from lookbehind.data.parts import Shuffled
 from lookbehind.lab.build import data_of, fetched, loss_of, of_images, segments, trainer_of
-from lookbehind.lab.kinds import AfterEpoch, epochs_of
 from lookbehind.lab.run import Run, Workload
+from lookbehind.lab.workloads import AfterEpoch, epochs_of
 from lookbehind.measure.noise import accuracy
 from lookbehind.training import Epoch, History, fit
 

@@ -18,10 +18,10 @@ from lookbehind.training import Epoch
 # A kind is a module with two functions: ``training(run, device)`` returns a ``Training``, and ``fetch(workload)`` gets
 # the data before many processes want them, and raises ``ValueError`` if they cannot be had.
 KINDS: dict[type, str] = {
-    Workload: "lookbehind.lab.kinds.images",
-    FineTuning: "lookbehind.lab.kinds.fine_tuning",
-    Stream: "lookbehind.lab.kinds.lifelong",
-    Translation: "lookbehind.lab.kinds.translation",
+    Workload: "lookbehind.lab.workloads.images",
+    FineTuning: "lookbehind.lab.workloads.fine_tuning",
+    Stream: "lookbehind.lab.workloads.lifelong",
+    Translation: "lookbehind.lab.workloads.translation",
 }
 
 AfterEpoch = Callable[[Mapping[str, Any]], None]

@@ -29,8 +29,8 @@ from lookbehind.fine_tuning import (
 from lookbehind.fine_tuning.texts import phrases_of
 from lookbehind.lab.build import fetched, loaded, optimizer_of
 from lookbehind.lab.fine_tuning import FineTuning
-from lookbehind.lab.kinds import AfterEpoch, epochs_of
 from lookbehind.lab.run import Run
+from lookbehind.lab.workloads import AfterEpoch, epochs_of
 from lookbehind.measure.noise import accuracy
 from lookbehind.models import build
 from lookbehind.training import Epoch, History, fit

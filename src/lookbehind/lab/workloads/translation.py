@@ -15,9 +15,9 @@ from torch.optim import AdamW, Optimizer
 
 from lookbehind.data import default_root
 from lookbehind.lab.build import optimizer_of
-from lookbehind.lab.kinds import AfterEpoch, epochs_of
 from lookbehind.lab.run import Run
 from lookbehind.lab.translation import Translation
+from lookbehind.lab.workloads import AfterEpoch, epochs_of
 from lookbehind.models import TranslationTransformer
 from lookbehind.training import Epoch, History, fit
 from lookbehind.translation.batches import Minibatches

@@ -13,10 +13,10 @@ from torch.optim import SGD
 from lookbehind.data import default_root
 from lookbehind.data.parts import mixed_seed
 from lookbehind.lab.build import fetched, loaded, optimizer_of
-from lookbehind.lab.kinds import AfterEpoch, epochs_of
 from lookbehind.lab.method import Method
 from lookbehind.lab.run import Run
 from lookbehind.lab.stream import Stream
+from lookbehind.lab.workloads import AfterEpoch, epochs_of
 from lookbehind.lifelong import Learner, Learnt, LookaheadCMAML, LookbehindCMAML, Replay, Reservoir, learn, split
 from lookbehind.lifelong.learner import task_accuracy
 from lookbehind.models import build
