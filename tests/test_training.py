@@ -314,12 +314,13 @@ def test_a_fraction_is_of_one_minibatch(around: Callable[[FractionSAM], torch.op
     assert fit(model, around(FractionSAM(sgd(model))), minibatches, epochs=1).gradients == pytest.approx(5 * 1.25)
 
 
+@pytest.mark.parametrize("fraction", [0.25, 0.33, 1.0])
 @pytest.mark.parametrize("examples", [2, 5, 10, 20])
-def test_the_rest_counts_by_its_examples(examples: int) -> None:
+def test_the_rest_counts_by_its_examples(examples: int, fraction: float) -> None:
     """Without a climb, a part and the rest are the whole, however many whole examples a part has."""
     a, b = net(), net()
     minibatches = [(IMAGES[:examples], LABELS[:examples])] * 3
-    fit(a, FractionSAM(sgd(a), rho=0.0, descend="rest"), minibatches, epochs=1)
+    fit(a, FractionSAM(sgd(a), rho=0.0, fraction=fraction, descend="rest"), minibatches, epochs=1)
     fit(b, sgd(b), minibatches, epochs=1)
     for p, q in zip(a.parameters(), b.parameters(), strict=True):
         assert torch.allclose(p, q, atol=1e-6)

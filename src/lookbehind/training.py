@@ -214,11 +214,11 @@ class _Steps:
 
         seen = len(self.norms), len(self.predicted)
 
-        def evaluate(inputs: Any, targets: Any, share: float = 1, weight: float = 1) -> Tensor:
+        def evaluate(inputs: Any, targets: Any, share: float = 1) -> Tensor:
             self.optimizer.zero_grad()
             outputs = call(self.model, inputs)
             value = loss_of(self.model, self.loss, outputs, targets)
-            (value if weight == 1 else weight * value).backward()
+            value.backward()
             if self.gradients == before:
                 self._look(outputs, targets)
             self.gradients += share
@@ -282,25 +282,19 @@ def _fraction_of(optimizer: Optimizer) -> FractionSAM | None:
     return inside
 
 
-def _parts(optimizer: FractionSAM, inputs: Any, targets: Any) -> list[tuple[Any, Any, float, float]]:
-    """Return the first part of a minibatch, and the whole or the rest of it.
-
-    Each comes with its share of the examples, and with the weight of its loss: the optimizer mixes both gradients by
-    its fraction, and a part of whole examples is a little more or less.
-    """
+def _parts(optimizer: FractionSAM, inputs: Any, targets: Any) -> list[tuple[Any, Any, float]]:
+    """Return the first part of a minibatch, and the whole or the rest of it, each with its share of the examples."""
     number = next(t for t in tree_leaves((targets, inputs)) if isinstance(t, Tensor)).shape[0]
     first = min(max(1, round(optimizer.fraction * number)), number - 1)
     if first < 1:
         raise ValueError(f"a minibatch of {number} has no part; FractionSAM needs at least 2 examples")
 
-    def rows(start: int, end: int, expected: float) -> tuple[Any, Any, float, float]:
+    def rows(start: int, end: int) -> tuple[Any, Any, float]:
         part = tree_map_only(Tensor, lambda t: t[start:end] if t.ndim else t, (inputs, targets))
-        share = (end - start) / number
-        return (*part, share, share / expected)
+        return (*part, (end - start) / number)
 
-    if optimizer.descend == "whole":
-        return [rows(0, first, first / number), rows(0, number, 1.0)]
-    return [rows(0, first, optimizer.fraction), rows(first, number, 1.0 - optimizer.fraction)]
+    optimizer.share = first / number
+    return [rows(0, first), rows(0 if optimizer.descend == "whole" else first, number)]
 
 
 def _mean(values: list[Tensor]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -617,3 +618,47 @@ def test_a_lazy_module_whose_closure_does_not_zero() -> None:
     plain.load_state_dict(start)
     SAM(torch.optim.SGD(plain.parameters(), lr=0.1), rho=0.1).step(closure_of(plain))
     assert torch.allclose(lazy.weight, plain.weight)
+
+
+@every_row
+def test_gradients_in_one_fixed_tensor_are_found_there_again(row: Row) -> None:
+    """A closure that writes to a tensor of its own, as a captured graph does, is right with one for two parameters."""
+    ends = []
+    for shares in (True, False):
+        a = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+        b = nn.Parameter(torch.tensor([0.5, -1.0], dtype=torch.float64))
+        optimizer = row.make(torch.optim.SGD([a, b], lr=0.01))
+        fixed = torch.zeros_like(a)
+        a.grad, b.grad = fixed, fixed if shares else torch.zeros_like(b)
+
+        def closure(a: Tensor = a, b: Tensor = b, fixed: Tensor = fixed, shares: bool = shares) -> Tensor:
+            loss = ((a + b) ** 4).sum()
+            fixed.copy_(torch.autograd.grad(loss, a)[0])
+            if not shares:
+                assert b.grad is not None
+                b.grad.copy_(fixed)
+            return loss.detach()
+
+        for _ in range(3):
+            optimizer.step(closure)
+        assert a.grad is fixed
+        ends.append([a.detach(), b.detach()])
+    assert same(*ends)
+
+
+def test_a_gradient_with_a_graph_does_not_leak_whatever_memory_it_gets() -> None:
+    """The first gradient's tensor is freed, and the next one may get its place and its identity."""
+    for _ in range(60):
+        w = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+        w.grad = torch.zeros_like(w)
+        optimizer = SAM(torch.optim.SGD([w], lr=0.1), rho=0.0)
+
+        def closure(w: Tensor = w) -> Tensor:
+            loss = (w**2).sum()
+            loss.backward(create_graph=True)
+            return loss.detach()
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch's, of a cycle
+            optimizer.step(closure)
+        assert w.tolist() == pytest.approx([0.8, 1.6])

@@ -91,6 +91,20 @@ def test_slow_weights_in_the_closure_of_a_base_that_perturbs_are_refused() -> No
     assert w.tolist() == [1.0, 2.0]
 
 
+def test_slow_weights_of_a_lookahead_inside_are_refused_in_a_closure() -> None:
+    w = weight()
+    inner = Lookahead(torch.optim.SGD([w], lr=0.1), k=3)
+    optimizer = SAM(inner, rho=0.1)
+
+    def closure() -> Tensor:
+        with inner.slow_weights():
+            return w.sum()
+
+    with pytest.raises(RuntimeError, match="slow_weights"):
+        optimizer.step(closure)
+    assert w.tolist() == [1.0, 2.0]
+
+
 def test_slow_weights_in_the_closure_of_a_plain_base_are_the_slow_ones() -> None:
     w, seen = weight(), []
     optimizer = Lookahead(torch.optim.SGD([w], lr=0.01), k=3)
@@ -125,7 +139,7 @@ def test_what_moves_after_its_base_takes_no_lookahead_inside(make: Callable[[Any
     assert base.state_dict() == groups
 
 
-@pytest.mark.parametrize("make", [SAM, lambda base: WSAM(base, decoupled=False), S2SAM])
+@pytest.mark.parametrize("make", [SAM, lambda base: WSAM(base, decoupled=False)])
 def test_evaluation_finds_the_slow_weights_of_a_lookahead_inside(make: Callable[[Any], Any]) -> None:
     w = weight()
     optimizer = make(Lookahead(torch.optim.SGD([w], lr=0.01), k=5))
@@ -205,6 +219,28 @@ def test_rho_of_a_group_that_was_added_to_the_base_survives_another_wrapping() -
     assert [group["rho"] for group in again.param_groups] == [0.07, 0.3]
 
 
+class Annealed(SAM):
+    """A method of somebody's own, with an option of its own that is set after the constructor of SAM, and changes."""
+
+    def __init__(self, base: torch.optim.Optimizer, rho: float = 0.05, temperature: float = 1.0) -> None:
+        super().__init__(base, rho)
+        self.temperature = temperature
+
+    def update(self, step: Any, closures: Any) -> None:
+        self.temperature *= 0.5
+        super().update(step, closures)
+
+
+def test_a_subclass_sets_its_own_options() -> None:
+    w = weight()
+    optimizer = Annealed(torch.optim.SGD([w], lr=0.01))
+    for _ in range(2):
+        optimizer.step(quartic(w, optimizer))
+    assert optimizer.temperature == 0.25
+    with pytest.raises(AttributeError, match=r'group\["rho"\]'):
+        optimizer.rho = 1.0  # type: ignore[misc, attr-defined]
+
+
 # --- others ---------------------------------------------------------------------------------------------------------
 
 
@@ -228,7 +264,7 @@ def test_large_gradient_goes_on_after_a_gradient_that_is_no_number() -> None:
     numbers = dict(when.numbers)
     assert [when(t, lambda: 2.0, numbers) for t in range(2)] == [1.0, 1.0]
     before = dict(numbers)
-    assert when(2, lambda: float("nan"), numbers) == 0.0
+    assert when(2, lambda: float("nan"), numbers) == when(2, lambda: 1e200, numbers) == 0.0
     assert numbers == before
     assert when(3, lambda: 3.0, numbers) == 1.0
     assert when(4, lambda: 1.0, numbers) == 0.0

@@ -89,7 +89,7 @@ def chosen(command: str, words: Sequence[str], scale: str) -> Chosen:
         if scale not in item.scales:
             raise UserError(f"--scale is {scale}; {name} has {', '.join(item.scales)}")
     ordered = {name: item for study in known for name, item in study.items.items() if items.get(name) is item}
-    first = next((item.study for item in ordered.values()), known[0])
+    first = next((item.study for item in ordered.values() if item.study is not None), known[0])
     return Chosen(ordered, scale, first.device(scale), tuple(studies), tuple(words))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,7 @@ class GradientEvaluator:
         self._random: RandomState | None = None
         self._ready = False  # the first gradient was evaluated ahead
         self._renewed: list[Tensor] = []  # parameters whose gradient the first evaluation put into another tensor
+        self._lent: list[tuple[Tensor, Tensor]] = []  # parameters, and gradients in whose place there are copies
         self._added_to: list[Tensor] = []  # those where it wrote to the tensor that was there
 
     def ahead(self, closure: Closure) -> None:
@@ -122,9 +124,9 @@ class GradientEvaluator:
             if kept:
                 copy_(self.statistics, kept)
         if first:
-            writes = list(zip(self.params, before, _writes(self.params), strict=True))
-            self._renewed = [p for p, was, now in writes if was[0] != now[0]]
-            self._added_to = [p for p, was, now in writes if was[0] == now[0] and was[1] != now[1]]
+            found = [(p, was(), version) for p, (was, version) in zip(self.params, before, strict=True)]
+            self._renewed = [p for p, was, _ in found if p.grad is not was]
+            self._added_to = [p for p, was, version in found if p.grad is was is not None and was._version != version]
             self.loss = _copied(loss)  # the closure may write to it again
         return loss
 
@@ -138,6 +140,7 @@ class GradientEvaluator:
         A closure that found a tensor and added to it finds that tensor again, with zeros in it. One that put a new
         tensor there, by zeroing or by adding, finds none, as does one that found none.
         """
+        self.give_back()
         for p in self._added_to:
             if p.grad is not None:
                 if p.grad.requires_grad:
@@ -145,6 +148,12 @@ class GradientEvaluator:
                 p.grad.zero_()
         for p in self._renewed:
             p.grad = None
+
+    def give_back(self) -> None:
+        """Put the tensors that a closure has put into ``.grad`` back there: it may write to them again."""
+        while self._lent:
+            p, gradient = self._lent.pop()
+            p.grad = gradient
 
     def check(self, *, sync: bool = True) -> bool:
         """Unscale the gradients in ``.grad``, and see to those that are sparse, unreduced or not finite.
@@ -165,7 +174,7 @@ class GradientEvaluator:
                 )
             if sharded:
                 p.grad = placed_like(gradient, p)
-        _give_each_its_own(held)
+        self._lent += _give_each_its_own(held)
         if self.scaler is not None or self.nonfinite != "propagate":
             self._check_finite(held, sync)
         return bool(held)
@@ -225,6 +234,7 @@ class GradientEvaluator:
         for optimizer in self.optimizers:
             if id(optimizer) in self._notes():
                 self._notes()[id(optimizer)]["stage"] = OptState.STEPPED
+        self.give_back()
         clear_weight_caches()
 
     def _notes(self) -> dict[int, dict[str, Any]]:
@@ -238,24 +248,36 @@ class GradientEvaluator:
             set_random_state(self._random)
 
 
-def _give_each_its_own(held: list[Tensor]) -> None:
+def _give_each_its_own(held: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Copy gradients that share their memory: ``torch.autograd.grad`` of a + b returns one tensor for both.
 
     A gradient is scaled and added to in place, which would count twice. So would one that ``expand`` has made.
+
+    Returns:
+        The parameters whose gradients are copies now, and what was there.
+
     """
     seen: set[int] = set()
-    for p in held:
-        [gradient] = local_tensors([p.grad])  # type: ignore[list-item]
-        place = gradient.data_ptr() if gradient.numel() else 0
-        if place in seen or (not gradient.is_contiguous() and 0 in gradient.stride()):
-            p.grad = p.grad.clone(memory_format=torch.contiguous_format)  # type: ignore[union-attr]
+    shared = []
+    gradients = [p.grad for p in held if p.grad is not None]
+    for p, gradient, local in zip(held, gradients, local_tensors(gradients), strict=True):
+        place = local.data_ptr() if local.numel() else 0
+        if place in seen or (not local.is_contiguous() and 0 in local.stride()):
+            shared.append((p, gradient))
         elif place:
             seen.add(place)
+    for p, gradient in shared:
+        p.grad = gradient.clone(memory_format=torch.contiguous_format)
+    return shared
 
 
-def _writes(params: list[Tensor]) -> list[tuple[int, int]]:
-    """Return which tensors gradients are in, and how often each was written to. Nothing keeps the tensors alive."""
-    return [(id(g), 0 if g is None else g._version) for g in [p.grad for p in params]]
+def _writes(params: list[Tensor]) -> list[tuple[Callable[[], Tensor | None], int]]:
+    """Return which tensors gradients are in, without keeping them alive, and how often each was written to."""
+    return [(_nothing, 0) if g is None else (weakref.ref(g), g._version) for g in [p.grad for p in params]]
+
+
+def _nothing() -> None:
+    return None
 
 
 def _copied(loss: Any) -> Any:

@@ -153,7 +153,8 @@ class OptimizerWrapper(Optimizer):
             group.update(with_given(wish) | entries)
         self.base.__dict__["_wrapped_by"] = self
         changeable = {"self", "base", "options", "model", "nonfinite", "rollback", "same_dropout"}
-        self._fixed = frozenset({*inspect.signature(type(self)).parameters, *self.takes} - changeable)
+        ours = next(kind for kind in type(self).__mro__ if kind.__module__.startswith("lookbehind."))
+        self._fixed = frozenset({*inspect.signature(ours).parameters, *self.takes} - changeable)  # not of a subclass
 
     # --- one optimizer with the base ---------------------------------------------------------------------------
 
@@ -265,10 +266,8 @@ class OptimizerWrapper(Optimizer):
 
         """
         if self._taken:
-            raise RuntimeError(
-                f"state_dict() was called while the base of this {type(self).__name__} steps and is ahead "
-                "of what is kept; call it after optimizer.step(closure), or in a hook of this optimizer"
-            )
+            self._require_no_step("state_dict was called")
+            self._give_back()
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
         state_dict = self.base.state_dict()
@@ -423,9 +422,6 @@ class OptimizerWrapper(Optimizer):
             groups = self._taking_part()
             evaluator.found([p for _, params in groups for p in params])
         self._require_memory(evaluator.params)
-        for inner in chain(self.base):
-            if isinstance(inner, OptimizerWrapper):
-                inner._hide()
         self._prepare(evaluator.params)
         step, rollback = self._begin(evaluator, groups)
         self.last_step_skipped = False
@@ -436,6 +432,7 @@ class OptimizerWrapper(Optimizer):
         except BaseException as error:
             uninterrupted(self._give_back)  # Ctrl-C can keep a `finally` from its work
             uninterrupted(rollback.restore)
+            evaluator.give_back()
             if error is not evaluator.overflow or not self._skips(evaluator):
                 evaluator.forget_unscaled()
                 raise
@@ -465,7 +462,7 @@ class OptimizerWrapper(Optimizer):
         """Raise within a step of this optimizer: its weights are perturbed then, and what it keeps is in use."""
         here: FrameType | None = sys._getframe(2)  # the call stack tells; a note of ours might outlive Ctrl-C
         while here is not None:
-            if here.f_code in STEPS and here.f_locals.get("self") is self:
+            if id(here.f_code) in STEPS and here.f_locals.get("self") is self:
                 raise RuntimeError(
                     f"{what} within a step of this {type(self).__name__}, in its closure or a hook; call it after "
                     "optimizer.step(closure)"
@@ -476,6 +473,9 @@ class OptimizerWrapper(Optimizer):
         """Do what must be done before a step reads the weights."""
 
     def _begin(self, evaluator: GradientEvaluator, groups: Groups) -> tuple[Step, Rollback]:
+        for inner in chain(self.base):
+            if isinstance(inner, OptimizerWrapper):
+                inner._hide()
         params = evaluator.params
         start = self._buffers.scratch("start", params)
         copy_(start, params)
@@ -608,7 +608,8 @@ class OptimizerWrapper(Optimizer):
         return "a parameter"
 
 
-STEPS = {OptimizerWrapper.step.__wrapped__.__code__}  # type: ignore[attr-defined]  # of functions that perturb
+# Code of functions that perturb, by id: the hash of a code object goes through all of it.
+STEPS = {id(OptimizerWrapper.step.__wrapped__.__code__)}  # type: ignore[attr-defined]
 
 
 def steps_by_closure(base: Optimizer) -> bool:

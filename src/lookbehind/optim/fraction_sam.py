@@ -42,7 +42,8 @@ class FractionSAM(AscentWrapper):
     Args:
         base: the optimizer that descends.
         rho: ρ ≥ 0; per group and changeable. Default 0.05, as for SAM.
-        fraction: f in (0, 1], the share of A. Only the weights of ``descend="rest"`` depend on it. Default 0.25.
+        fraction: f in (0, 1], the share of A. Only the weights of ``descend="rest"`` depend on it. Default 0.25. Where
+            A has another share of whole examples, set ``optimizer.share`` before the step, as ``fit`` does.
         descend: "whole" or "rest". Default "whole".
         perturbation: "sam", "asam" or a rule object. Default "sam".
         **options: see ``AscentOptions``.
@@ -84,6 +85,7 @@ class FractionSAM(AscentWrapper):
         **options: Unpack[AscentOptions],
     ) -> None:
         self.fraction = checked_fraction("fraction", fraction)
+        self.share: float | None = None
         self.descend = choice("descend", descend, ("whole", "rest"))
         if descend == "rest" and options.get("sync_ascent") is False:
             raise ValueError(f"FractionSAM with descend='rest' takes no sync_ascent: {CLEAN_GRADIENT}")
@@ -116,7 +118,8 @@ class FractionSAM(AscentWrapper):
         step.gradient(rest)
         step.restore()
         if self.descend == "rest":
-            step.combine(1.0 - self.fraction, g, self.fraction)
+            share = self.fraction if self.share is None else self.share
+            step.combine(1.0 - share, g, share)
         step.descend()
 
     def _closures(self, closure: Any) -> Sequence[Closure]:

@@ -15,6 +15,7 @@ from lookbehind._checks import count, fraction
 from lookbehind._distributed import local_tensors
 from lookbehind._modes import clear_weight_caches
 from lookbehind._tensors import copy_, keep_unchanged_, lerp_
+from lookbehind.optim._chain import wrappers_of
 from lookbehind.optim._evaluation import Closure
 from lookbehind.optim._rollback import uninterrupted, without_grad
 from lookbehind.optim._step import Step
@@ -34,7 +35,8 @@ class Lookahead(OptimizerWrapper):
 
     Between steps the model holds the fast weights; evaluate within ``with optimizer.slow_weights():``. A weight that
     anything but a step changes (by loading, clipping or pruning) begins its cycle anew, at its new value. So does one
-    that was left out of a step because it was frozen. ``begin_cycle`` does it for all weights.
+    that was left out of a step because it was frozen, and all weights of a ``Lookahead`` inside when this one's cycle
+    ends. ``begin_cycle`` does it for all weights.
 
     Args:
         base: any optimizer, also ``SAM(...)``.
@@ -239,8 +241,9 @@ class SlowWeights:
 
     @without_grad
     def __enter__(self) -> None:
-        if self.optimizer.needs_closure:  # then the base's closures run at its perturbed weights
-            self.optimizer._require_no_step("slow_weights() was entered")
+        for one in (self.optimizer, *wrappers_of(self.optimizer)):
+            if one.needs_closure:  # then closures run at perturbed weights
+                one._require_no_step("slow_weights() was entered")
         self.depth += 1
         if not self.optimizer.shows_slow_weights:
             self.outermost = True

@@ -55,6 +55,7 @@ class S2SAM(AscentWrapper):
 
     """
 
+    moves_after_base = True
     keeps = ("gradient",)
     returns_clean_loss = False
     refuses: Mapping[str, str] = MappingProxyType({"sync_ascent": STATEFUL})
@@ -70,7 +71,6 @@ class S2SAM(AscentWrapper):
         **options: Unpack[AscentOptions],
     ) -> None:
         self.base_steps_last = k == 1
-        self.moves_after_base = k != 1 or alpha != 1.0
         super().__init__(base, {"rho": rho, "alpha": alpha}, perturbation, k, **options)
 
     def update(self, step: Step, closures: Sequence[Closure]) -> None:

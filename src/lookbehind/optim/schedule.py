@@ -180,7 +180,8 @@ class LargeGradient:
 
     def __call__(self, t: int, gradient_norm: Callable[[], float], numbers: dict[str, float]) -> float:
         """Return the factor of step t."""
-        square = gradient_norm() ** 2
+        norm = gradient_norm()
+        square = norm * norm  # infinite where ** would raise
         if not math.isfinite(square):  # the averages would never be numbers again
             return 0.0
         if numbers["norm_mean"] < 0.0:
