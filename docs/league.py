@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -63,10 +63,10 @@ class Board:
         """The budget at which the board is sorted: that of SAM's ordinary training, if there is one."""
         return 2.0 if 2.0 in self.task.budgets else self.task.budgets[0]
 
-    @property
-    def done(self) -> bool:
-        """Whether every entrant has its number at every budget."""
-        return all(self.accuracy(e, b).winner is not None for e in ENTRANTS.values() for b in self.task.budgets)
+    def whole(self, budget: float) -> bool:
+        """Return whether every entrant has its number at a budget: the runs of its winner with all fresh seeds."""
+        winners = [self.accuracy(entrant, budget).winner for entrant in ENTRANTS.values()]
+        return all(w is not None and all(self.results.result(run) is not None for run in w.runs) for w in winners)
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
@@ -211,13 +211,13 @@ def bars(boards: list[Board]) -> str:
         first, best = max(robust, key=robust.__getitem__), max(gains, key=gains.__getitem__)
         verdict = "as robust as SAM" if robust[first] >= sam else "less robust than SAM"
         lines.append(
-            f"- {at.task.name}, noisy weights: {first} at one gradient a step has {shown(robust[first])} %. SAM at two "
-            f"gradients has {shown(sam)} %, SGD at one {shown(sgd)} %. So {first} is {verdict}."
+            f"- {at.task.name}, noisy weights: {first} at 1 × has {shown(robust[first])} %. SAM at 2 × has "
+            f"{shown(sam)} %, SGD at 1 × {shown(sgd)} %. So {first} at 1 × is {verdict} at 2 ×, on this task."
         )
         share = (gains[best] - plain) / (climbed - plain) if climbed > plain else float("nan")
         lines.append(
-            f"- {at.task.name}, accuracy: SAM's gain over SGD is {shown(climbed - plain, sign=True)} points. "
-            f"At one gradient a step, the gain of {best} is {shown(gains[best] - plain, sign=True)}"
+            f"- {at.task.name}, accuracy: SAM at 2 × is {shown(climbed - plain, sign=True)} points before SGD at 1 ×. "
+            f"{best} at 1 × is {shown(gains[best] - plain, sign=True)} points before it"
             + (f" ({shown(100 * share, 0)} %)." if climbed > plain else ".")
         )
     return "\n".join(lines)
@@ -328,17 +328,28 @@ def _first(found: dict[str, Value], rival: str) -> str:
 
 
 def front(boards: list[Board]) -> str:
-    """Return the README's four sentences."""
-    if not boards:
-        return ""
-    at = boards[0]
-    lines = [f"{at.task.name}, at so many times the recipe's gradients ([the league](docs/league.md)):", ""]
-    for budget in at.task.budgets:
-        found = {name: at.accuracy(entrant, budget) for name, entrant in ENTRANTS.items()}
-        lines.append(f"- {budget:g} ×: {_first(found, 'SGD')}")
-    robust = {name: at.robust(ENTRANTS[name], at.task.budgets[0]) for name in known()}
-    lines.append(f"- {at.task.budgets[0]:g} ×, weights will be perturbed: {_first(robust, 'SGD')}")
-    return "\n".join(lines)
+    """Return the README's sentences: who is first on each task, what SAM itself gives, and SGD's own accuracy."""
+    lines = []
+    for at in boards:
+        parts, plain = [], []
+        for budget in sorted({at.task.budgets[0], at.middle}):
+            found = {name: at.accuracy(entrant, budget) for name, entrant in ENTRANTS.items()}
+            parts.append(f"{budget:g} ×: {_lead(found)}")
+            plain.append(f"{shown(found['SGD'].mean or 0.0)} at {budget:g} ×")
+        lines.append(f"- {at.task.name}. {' '.join(parts)} SGD itself: {', '.join(plain)}.")
+    at, budget = boards[0], boards[0].task.budgets[0]
+    robust = {name: at.robust(ENTRANTS[name], budget) for name in known()}
+    return "\n".join([*lines, f"- {at.task.name}, noisy weights. {budget:g} ×: {_lead(robust)}"])
+
+
+def _lead(found: dict[str, Value]) -> str:
+    """Say who is first, ties together, and how far they and SAM are before SGD."""
+    means = {name: value.mean for name, value in found.items() if value.mean is not None}
+    top = [name for name in means if means[name] == max(means.values())]
+    gaps = {name: difference(found[name], found["SGD"], len(found) - 1) for name in (top[0], "SAM")}
+    texts = {name: gap.text() for name, gap in gaps.items() if gap is not None and name != "SGD"}
+    sam = "" if "SAM" in top else f"; SAM {texts['SAM']}"
+    return f"{' and '.join(top)} {found[top[0]].text()}, {texts.get(top[0], 'first')}{sam}."
 
 
 def put(path: Path, text: str) -> None:
@@ -351,7 +362,9 @@ def put(path: Path, text: str) -> None:
 
 def page(boards: list[Board], all_tasks: dict[str, Task]) -> str:
     """Return docs/league.md."""
-    missing = [task.name for name, task in all_tasks.items() if name not in {b.name for b in boards}]
+    have = {at.name: at.task.budgets for at in boards}
+    lacks = {task.name: [b for b in task.budgets if b not in have.get(name, ())] for name, task in all_tasks.items()}
+    missing = [f"{name} at {' and '.join(f'{b:g} ×' for b in budgets)}" for name, budgets in lacks.items() if budgets]
     climbing = "\n".join(text for at in boards if (text := when(at)))
     waits = f"Not trained yet: {'; '.join(missing)}. `lookbehind list league` has their cost.\n" if missing else ""
     trials = table(
@@ -380,7 +393,9 @@ lookbehind report league --scale cpu --store docs/results/league.xz
 - Epochs and schedule are fitted to the budget.
 - Every entrant tries as many settings as the others, on validation images.
 - The winner is trained again with five new seeds. Its test accuracy after the last epoch is reported.
-- Differences are paired over seeds. Their 95 % intervals are widened for the number of entrants.
+  For "SGD, stopped early" it is that of the epoch which is best on validation images.
+- Differences are paired over seeds, so an entrant can be bold below one that is not. Their 95 % intervals are widened
+  for the number of entrants.
 - ± is the standard deviation over seeds.
 
 {trials}
@@ -411,10 +426,11 @@ every step, train for as many gradients.
 
 
 def boards_of(results: Results) -> list[Board]:
-    """Return the tasks that are whole."""
+    """Return the tasks, each with the budgets that are whole, if there are any."""
     seen = remembered(results)
     found = [Board(name, task, seen) for name, task in tasks(SCALE).items()]
-    return [at for at in found if at.done]
+    budgets = {at.name: tuple(b for b in at.task.budgets if at.whole(b)) for at in found}
+    return [Board(at.name, replace(at.task, budgets=own), seen) for at in found if (own := budgets[at.name])]
 
 
 def main(archive: Path = FOLDER / "results" / "league.xz") -> None:

@@ -342,3 +342,10 @@ def test_looksam_keeps_nothing_where_there_is_only_rounding() -> None:
 
         optimizer.step(closure)
         assert not optimizer.state[w]["looksam_across"].any()
+
+
+def test_one_closure_does_not_climb_while_accumulating_and_that_is_said() -> None:
+    w = weight()
+    optimizer = AccumulatingSAM(torch.optim.SGD([w], lr=0.01), rho=0.5)
+    with pytest.warns(UserWarning, match="got one closure, so nothing climbs"):
+        optimizer.step(quartic(w, optimizer))

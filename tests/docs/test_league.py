@@ -56,4 +56,4 @@ def test_the_sentences_by_hand(league: Any) -> None:
             assert [run.seed for run in winner.runs] == [0, 1, 2, 3, 4]
     best = max(means, key=means.__getitem__)
     text = (ROOT / "README.md").read_text().split("<!-- league -->\n")[1]
-    assert f"- 1 ×: {best}, {means[best]:.2f} ± " in text
+    assert f"- {at.task.name}, 1 ×: {best}, {means[best]:.2f} ± " in text

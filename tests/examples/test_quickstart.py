@@ -29,7 +29,7 @@ def pictures(cell: dict[str, Any]) -> list[bytes]:
 
 
 def test_the_first_cell_installs_in_one_line() -> None:
-    assert "".join(CODE[0]["source"]) == '%pip install -q "lookbehind[lab]"'
+    assert "".join(CODE[0]["source"]) == '%pip install -q "..[lab]"'
     assert not any("pip install" in "".join(cell["source"]) for cell in CODE[1:])
 
 

@@ -56,8 +56,8 @@ def compare(
         radius: radii at which m-sharpness is measured.
         device: where to train, such as cpu, cuda or mps.
         output: folder for finished runs and results.
-        quick: 6 epochs, and one seed unless --seeds says otherwise: a minute or less. Too little to tell methods
-            apart.
+        quick: 6 epochs, and one seed unless --seeds says otherwise: about a minute on two idle cores. Too little to
+            tell methods apart.
         study: file of a study that declares what to compare on, by study.compare("title", workload).
 
     """

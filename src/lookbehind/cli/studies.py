@@ -143,7 +143,9 @@ def _item(command: str, word: str, studies: Sequence[Study]) -> Item:
             return study.items[word]
     for name in _offering(word):
         raise UserError(f"item {word!r} is of the study {name}: lookbehind {command} {name} {word}")
-    known = dict.fromkeys(name for study in (paper(), *studies) for name in study.items)
+    from lookbehind.lab.study import offered
+
+    known = dict.fromkeys([*(name for study in (paper(), *studies) for name in study.items), *offered()])
     file = f"; a study is named by its file, such as {word}.py" if Path(f"{word}.py").exists() else ""
     raise UserError(f"item {word!r} is unknown{file}; {allowed(word, ('all', *known))}")
 

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from typing_extensions import Unpack
 
 from lookbehind._checks import choice
+from lookbehind._warning import warn
 from lookbehind.optim._evaluation import Closure
 from lookbehind.optim._mean import MeanGradient
 from lookbehind.optim._step import Step
@@ -98,6 +99,11 @@ class AccumulatingSAM(AscentWrapper):
         self._accumulate(step, closures, climbs=False)
 
     def _accumulate(self, step: Step, closures: Sequence[Closure], *, climbs: bool) -> None:
+        if climbs and len(closures) == 1:
+            warn(
+                "AccumulatingSAM got one closure, so nothing climbs and this is the base optimizer's own step; pass a "
+                "list with a closure for each micro-batch"
+            )
         mean = MeanGradient(step.scratch("total"), len(closures)) if len(closures) > 1 else None
         for i, closure in enumerate(closures, 1):
             step.gradient(closure, sync=self.ascent.sync)
