@@ -41,7 +41,7 @@ LINES = {
     "deepcopy": (
         "AttributeError: 'SAM' object has no attribute 'perturb_eps'",
         "a copy steps",
-        "| `deepcopy`, resuming | `AttributeError` at the next step | goes on bit for bit |",
+        "| `deepcopy` | `AttributeError` at the next step | a copy that steps |",
     ),
 }
 
