@@ -292,7 +292,9 @@ def decisions(boards: list[Board]) -> list[str]:
     for at in boards:
         for budget in (b for b in at.task.budgets if b <= 2.0):
             found = {name: at.accuracy(entrant, budget) for name, entrant in ENTRANTS.items()}
-            lines.append(f"**[{at.task.name}]({_anchor(at)}), {budget:g} ×:** {_first(found, 'SGD')}")
+            gap = difference(found["SAM"], found["SGD"], len(found) - 1)
+            sam = f" SAM: {gap.text()}." if gap else ""
+            lines.append(f"**[{at.task.name}]({_anchor(at)}), {budget:g} ×:** {_first(found, 'SGD')}{sam}")
     for budget in (1.0, 2.0):
         here = [at for at in boards if budget in at.task.budgets]
         if not here:
