@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from lookbehind._style import save
 from lookbehind.data import load
-from lookbehind.lab.figures import save
 from lookbehind.measure import suggest_rho
 from lookbehind.models import ConvNet
 from lookbehind.training import train
@@ -42,10 +42,9 @@ def main() -> None:
     train(model, optimizer, *digits.train.tensors(), epochs=EPOCHS, seed=0, scheduler=scheduler)
     minibatches = list(digits.train.shuffled(64, seed=0, augment=False))
     found = suggest_rho(model, cross_entropy, minibatches, list(digits.validation.minibatches(200)), sgd)
-    with matplotlib.rc_context({"axes.prop_cycle": matplotlib.cycler(color=["#0072B2"])}):
-        axes = found.plot()
-        axes.set_ylabel("validation accuracy %")
-        save(axes.get_figure(), FOLDER / "suggest-rho.svg")
+    axes = found.plot()
+    axes.set_ylabel("validation accuracy %")
+    save(axes.get_figure(), FOLDER / "suggest-rho.svg")
     print(found.conclusion)
 
 

@@ -14,7 +14,7 @@ import lookbehind.measure
 from lookbehind.measure import noisy_accuracy, quantised_accuracy, suggest_rho
 from tests.measure.test_any_model import LOSS, Keyword, classifier, forms
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "measure.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "measure-definitions.md"
 HEAD, _, *ROWS = [line for line in PAGE.read_text().splitlines() if line.startswith("|") and line.count("|") == 11]
 KINDS = [cell.strip() for cell in HEAD.split("|")[2:-1]]
 CELLS = [
