@@ -1,4 +1,4 @@
-"""What another package's SAM does where this one promises something: pytorch_optimizer's, the most used on PyPI.
+"""Another package's SAM where this one promises something: pytorch_optimizer's, the most used on PyPI.
 
 pip install pytorch_optimizer
 python -m benchmarks.other_packages      not by its path: this folder has a transformers.py

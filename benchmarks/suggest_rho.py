@@ -1,4 +1,4 @@
-"""What the answers of suggest_rho are worth: each against a full grid of complete trainings, on three real tasks.
+"""Worth of the answers of suggest_rho: each against a full grid of complete trainings, on three real tasks.
 
 pip install -e ".[lab]"        (and Debian's dataset-fashion-mnist, or a network)
 python benchmarks/suggest_rho.py          about 10 minutes on two cores; the table is in docs/suggest-rho.md

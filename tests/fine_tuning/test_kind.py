@@ -17,6 +17,7 @@ from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.metrics import untouched_accuracy
 from lookbehind.lab.work import work
 from lookbehind.lab.workloads import fetch, training
+from lookbehind.lab.workloads.scores import accuracy_of
 from lookbehind.models import vit_tiny
 from tests.lab.runs import numbers
 
@@ -136,7 +137,7 @@ def test_features_of_frozen_layers_give_what_the_whole_model_gives() -> None:
         (nn.Sequential(lower, tuning.model.eval())(x).argmax(1) == y).float().sum().item()
         for x, y in tokens.test.minibatches(16)
     ]
-    assert 100 * sum(accuracy) / 40 == pytest.approx(tuning._accuracy(tuning.parts.test))  # type: ignore[attr-defined]
+    assert 100 * sum(accuracy) / 40 == pytest.approx(accuracy_of(tuning.model, tuning.optimizer, tuning.parts.test, 8))  # type: ignore[attr-defined]
 
 
 def test_pretrained_images_and_the_untouched_checkpoint(root: Path, tmp_path: Path) -> None:

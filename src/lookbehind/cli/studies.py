@@ -79,10 +79,7 @@ def chosen(command: str, words: Sequence[str], scale: str) -> Chosen:
     if not words:
         raise UserError(f"no item is named; there are all, {', '.join(paper().items)}, or a study.py")
     known = [*studies.values(), paper()]
-    items: dict[str, Item] = {}
-    for word in others:
-        if word != "all":
-            items[word] = _item(command, word, known)
+    items = {word: _item(command, word, known) for word in others if word != "all"}
     if "all" in others or not others:
         _add(items, studies.values() or known, scale)
     for name, item in items.items():

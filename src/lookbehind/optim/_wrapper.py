@@ -133,7 +133,9 @@ class OptimizerWrapper(Optimizer):
 
     def _wrap(self) -> None:
         """Check everything, then put this optimizer's entries into the base's groups."""
-        if self.moves_after_base and (inner := next((o for o in chain(self.base) if _follows(o)), None)):
+        if self.moves_after_base and (
+            inner := next((o for o in chain(self.base) if getattr(o, "follows_weights", False)), None)
+        ):
             own, other = type(self).__name__, type(inner).__name__
             raise ValueError(
                 f"{own} moves the weights after its base's step, and a {other} inside would begin anew each time; "
@@ -618,10 +620,6 @@ def steps_by_closure(base: Optimizer) -> bool:
         return True
     closure = inspect.signature(base.step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
-
-
-def _follows(optimizer: Optimizer) -> bool:
-    return isinstance(optimizer, OptimizerWrapper) and optimizer.follows_weights
 
 
 def takes_part(p: Tensor) -> bool:

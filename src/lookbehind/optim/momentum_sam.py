@@ -89,8 +89,11 @@ class MomentumSAM(AscentWrapper):
         """φ ← φ − η ∇L(φ − ρ v/‖v‖)."""
         if self.along == "momentum":
             # SGD whose momentum is turned off leaves the last one in its state.
-            has = [group.get("momentum", True) for group, params in step.groups for _ in params]
-            along = [self._momentum(p) if some else None for p, some in zip(step.params, has, strict=True)]
+            along = [
+                self._momentum(p) if group.get("momentum", True) else None
+                for group, params in step.groups
+                for p in params
+            ]
             self.ascent.ascend(step, along, opposite=True)
         else:
             self.ascent.ascend(step, [step.buffers.get("displacement", p) for p in step.params])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +30,7 @@ from lookbehind.lab.build import fetched, loaded, optimizer_of
 from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.run import Run
 from lookbehind.lab.workloads import AfterEpoch, epochs_of
-from lookbehind.measure.noise import accuracy
+from lookbehind.lab.workloads.scores import accuracy_of, scores_of
 from lookbehind.models import build
 from lookbehind.training import Epoch, History, fit
 
@@ -73,7 +72,9 @@ class Tuning:
         self.history = History()
         self.data = self.parts.to_dict()
         if workload.pretrained_head:
-            self.data["untouched"] = self._accuracy(self.parts.test)  # of the checkpoint as it is
+            self.data["untouched"] = accuracy_of(
+                self.model, self.optimizer, self.parts.test, workload.batch
+            )  # of the checkpoint as it is
 
     @property
     def diverged(self) -> bool:
@@ -82,16 +83,16 @@ class Tuning:
 
     def train(self, after_epoch: AfterEpoch) -> None:
         """Train to the end."""
+        workload = self.workload
 
         def measured(epoch: Epoch) -> None:
-            scores = {"validation": self._accuracy(self.parts.validation), "test": self._accuracy(self.parts.test)}
-            after_epoch({**asdict(epoch), **scores})
+            after_epoch({**asdict(epoch), **scores_of(self.model, self.optimizer, self.parts, workload.batch)})
 
         fit(
             self.model,
             self.optimizer,
             self.minibatches,
-            epochs=self.workload.epochs,
+            epochs=workload.epochs,
             scheduler=self.scheduler,
             on_epoch=measured,
             history=self.history,
@@ -114,12 +115,6 @@ class Tuning:
         self.scheduler.load_state_dict(state["scheduler"])
         self.minibatches.load_state_dict(state["minibatches"])
         self.history = History(epochs_of(records))
-
-    def _accuracy(self, part: Any) -> float | None:
-        if not len(part):
-            return None
-        with getattr(self.optimizer, "slow_weights", nullcontext)():
-            return accuracy(self.model, part.minibatches(self.workload.batch))
 
 
 def _ready(workload: FineTuning, seed: int, device: str) -> tuple[Corpus | Data, nn.Module, nn.Module]:

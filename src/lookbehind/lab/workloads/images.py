@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -12,12 +11,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lookbehind.data import Part, default_root
+from lookbehind.data import default_root
 from lookbehind.data.parts import Shuffled
 from lookbehind.lab.build import data_of, fetched, loss_of, of_images, segments, trainer_of
 from lookbehind.lab.run import Run, Workload
 from lookbehind.lab.workloads import AfterEpoch, epochs_of
-from lookbehind.measure.noise import accuracy
+from lookbehind.lab.workloads.scores import scores_of
 from lookbehind.training import Epoch, History, fit
 
 
@@ -83,7 +82,7 @@ class Images:
         """Train each method of the run until its last epoch."""
 
         def measured(epoch: Epoch) -> None:
-            scores = {"validation": self._accuracy(self.parts.validation), "test": self._accuracy(self.parts.test)}
+            scores = scores_of(self.model, self.trainer.optimizer, self.parts, self.workload.batch)
             after_epoch({**asdict(epoch), **scores})
 
         trainer, parallel = self.trainer, self._parallel()
@@ -132,9 +131,3 @@ class Images:
             nn.SyncBatchNorm.convert_sync_batchnorm(self.model)  # in place: no model here is a batch norm itself
             return DistributedDataParallel(self.model, device_ids=[torch.device(self.device).index])
         return DistributedDataParallel(self.model)
-
-    def _accuracy(self, part: Part) -> float | None:
-        if not len(part):
-            return None
-        with getattr(self.trainer.optimizer, "slow_weights", nullcontext)():
-            return accuracy(self.trainer.model, part.minibatches(self.workload.batch))
