@@ -51,6 +51,18 @@ def undeclared() -> Iterator[None]:
         forget()
 
 
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """Fail a test that leaves the environment changed: another test, or a notebook, would go by it."""
+    before = dict(os.environ)
+    yield
+    changed = {name for name, _ in before.items() ^ os.environ.items() if not name.startswith(("PYTEST_", "KMP_"))}
+    for name in changed:
+        os.environ.pop(name, None)
+        os.environ.update({name: before[name]} if name in before else {})
+    assert not changed, f"the test changed the environment: {sorted(changed)}"
+
+
 @pytest.fixture(scope="session")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Any]]:
     """All cases of several processes run in one pair of them; a test looks at what both found.

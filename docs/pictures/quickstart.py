@@ -6,6 +6,7 @@ OMP_NUM_THREADS=1 python docs/pictures/quickstart.py      a minute; writes examp
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nbformat
@@ -20,7 +21,9 @@ def executed(folder: Path) -> nbformat.NotebookNode:
     client = NotebookClient(
         notebook, timeout=280, kernel_name="python3", resources={"metadata": {"path": str(folder)}}, record_timing=False
     )
-    client.execute()
+    client.execute(
+        env={name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    )  # as a notebook draws
     for number, cell in enumerate(notebook.cells, 1):
         cell.id = f"cell-{number}"
         if cell.source.startswith("%pip"):

@@ -339,6 +339,18 @@ def test_no_home_and_a_matplotlib_backend_that_there_is_not(here: Path) -> None:
     assert (here / "measure" / "quantisation.png").exists()
 
 
+@pytest.mark.parametrize("before", [None, "module://matplotlib_inline.backend_inline"])
+def test_the_command_leaves_the_callers_environment(before: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook that called it would show no more pictures, nor would a process started from there."""
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    if before is not None:
+        monkeypatch.setenv("MPLBACKEND", before)
+    environment = dict(os.environ)
+    assert main(["--version"]) == 0
+    assert main(["list", "no-study"]) == 2
+    assert dict(os.environ) == environment
+
+
 def test_closed_standard_streams(here: Path) -> None:
     shell = f"{shlex.quote(sys.executable)} -m lookbehind"
     assert subprocess.run(["sh", "-c", f"{shell} --version >&-"], check=False).returncode == 0

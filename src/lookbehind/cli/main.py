@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 
 from lookbehind import __version__
@@ -22,17 +23,31 @@ _INTERRUPTED = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, 2 for an error, 130 for Ctrl-C, 1 for a closed pipe."""
-    # Waiting OpenMP threads that spin make a busy machine many times slower. Torch reads this when it is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    arguments = [argument for argument in given if argument != TRACEBACK]
+    interrupted = _INTERRUPTED.get(arguments[0], "") if arguments else ""
     # Greek letters must not stop the command where the terminal or a pipe has no Unicode.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+    with _environment():
+        return answer(lambda: _dispatch(arguments), interrupted, show=TRACEBACK in given)
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Set what libraries read when they are imported, here and in processes started from here."""
+    before = {name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "MPLBACKEND")}
+    # Waiting OpenMP threads that spin make a busy machine many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ["MPLBACKEND"] = "agg"  # pictures are written, never shown
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    arguments = [argument for argument in given if argument != TRACEBACK]
-    interrupted = _INTERRUPTED.get(arguments[0], "") if arguments else ""
-    return answer(lambda: _dispatch(arguments), interrupted, show=TRACEBACK in given)
+    try:
+        yield
+    finally:  # a notebook that calls `main` goes on to show pictures
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _dispatch(arguments: Sequence[str]) -> None:
