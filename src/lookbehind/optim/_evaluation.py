@@ -118,15 +118,18 @@ class GradientEvaluator:
         self.forget_unscaled()
         clear_weight_caches()
         try:
-            with torch.enable_grad():
-                loss = closure() if sync else self._alone(closure)
+            torch._C._set_grad_enabled(True)  # steps run without; `enable_grad` costs as much as a small layer
+            loss = closure() if sync else self._alone(closure)
         finally:
+            torch._C._set_grad_enabled(False)
             if kept:
                 copy_(self.statistics, kept)
         if first:
-            found = [(p, was(), version) for p, (was, version) in zip(self.params, before, strict=True)]
-            self._renewed = [p for p, was, _ in found if p.grad is not was]
-            self._added_to = [p for p, was, version in found if p.grad is was is not None and was._version != version]
+            for p, (was, version) in zip(self.params, before, strict=True):
+                if (gradient := p.grad) is not was():
+                    self._renewed.append(p)
+                elif gradient is not None and gradient._version != version:
+                    self._added_to.append(p)
             self.loss = _copied(loss)  # the closure may write to it again
         return loss
 
@@ -162,19 +165,21 @@ class GradientEvaluator:
             Whether there is any gradient.
 
         """
-        held = [p for p in self.params if p.grad is not None]
-        sharded = any_dtensor(self.params)
-        for p in held:
-            gradient = p.grad
-            assert gradient is not None
-            if gradient.layout is not torch.strided:
-                raise TypeError(
-                    f"the gradient of {self.name_of(p)} is {gradient.layout}; {self.name} needs dense gradients: build "
-                    "the layer with sparse=False, or give its parameters to another optimizer"
-                )
-            if sharded:
-                p.grad = placed_like(gradient, p)
-        self._lent += _give_each_its_own(held)
+        held, gradients = [], []
+        for p in self.params:
+            if (gradient := p.grad) is not None:
+                if gradient.layout is not torch.strided:
+                    raise TypeError(
+                        f"the gradient of {self.name_of(p)} is {gradient.layout}; {self.name} needs dense gradients: "
+                        "build the layer with sparse=False, or give its parameters to another optimizer"
+                    )
+                held.append(p)
+                gradients.append(gradient)
+        if any_dtensor(held):
+            gradients = [placed_like(gradient, p) for p, gradient in zip(held, gradients, strict=True)]
+            for p, gradient in zip(held, gradients, strict=True):
+                p.grad = gradient
+        self._lent += _give_each_its_own(held, gradients)
         if self.scaler is not None or self.nonfinite != "propagate":
             self._check_finite(held, sync)
         return bool(held)
@@ -248,7 +253,7 @@ class GradientEvaluator:
             set_random_state(self._random)
 
 
-def _give_each_its_own(held: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+def _give_each_its_own(held: list[Tensor], gradients: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Copy gradients that share their memory: ``torch.autograd.grad`` of a + b returns one tensor for both.
 
     A gradient is scaled and added to in place, which would count twice. So would one that ``expand`` has made.
@@ -257,12 +262,14 @@ def _give_each_its_own(held: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         The parameters whose gradients are copies now, and what was there.
 
     """
+    local = local_tensors(gradients)
+    if len(set(map(Tensor.data_ptr, local))) == len(local) and all(map(Tensor.is_contiguous, local)):
+        return []
     seen: set[int] = set()
     shared = []
-    gradients = [p.grad for p in held if p.grad is not None]
-    for p, gradient, local in zip(held, gradients, local_tensors(gradients), strict=True):
-        place = local.data_ptr() if local.numel() else 0
-        if place in seen or (not local.is_contiguous() and 0 in local.stride()):
+    for p, gradient, part in zip(held, gradients, local, strict=True):
+        place = part.data_ptr() if part.numel() else 0
+        if place in seen or (not part.is_contiguous() and 0 in part.stride()):
             shared.append((p, gradient))
         elif place:
             seen.add(place)
@@ -282,7 +289,7 @@ def _nothing() -> None:
 
 def _copied(loss: Any) -> Any:
     if isinstance(loss, Tensor):
-        return loss.detach().clone()
+        return loss.clone()  # steps run without gradients, so nothing hangs on the copy
     return tree_map_only(Tensor, lambda t: t.detach().clone(), loss)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -26,7 +26,7 @@ def without_grad(function: Callable[P, R]) -> Callable[P, R]:
     written to later.
     """
 
-    @functools.wraps(function)
+    @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         if torch.is_inference_mode_enabled():
             with torch.inference_mode(False):
@@ -61,7 +61,7 @@ class Rollback:
         start: list[Tensor],
         statistics: list[Tensor],
         groups: list[dict[str, Any]],
-        keys: Iterable[str],
+        keys: Collection[str],
         *,
         base: Optimizer | None,
         random: bool,
@@ -69,11 +69,11 @@ class Rollback:
         self.params, self.start, self.statistics = params, start, statistics
         self.kept = [buffer.clone() for buffer in statistics]
         self.groups = groups
-        chosen = list(keys)
-        if base is None:
-            self.entries = [{key: _remember(group[key]) for key in chosen} for group in groups]
+        self.entries: list[Callable[[], dict[str, Any]]]
+        if base is None:  # numbers
+            self.entries = [partial(dict, {key: group[key] for key in keys}) for group in groups]
         else:
-            self.entries = [{k: _remember(v) for k, v in group.items() if k != "params"} for group in groups]
+            self.entries = [_remember({k: v for k, v in group.items() if k != "params"}) for group in groups]
         self.states = [(o, _remember_state(o.state)) for o in stateful(base)] if base is not None else []
         self.random = random_state(p.device for p in params) if random else None
         self.committed = False
@@ -91,11 +91,12 @@ class Rollback:
                 del state[key]
             for key, back in entries.items():
                 state[key] = back()
-        for group, values in zip(self.groups, self.entries, strict=True):
+        for group, back in zip(self.groups, self.entries, strict=True):
+            values = back()
             if self.states:
                 for name in group.keys() - values.keys() - {"params"}:
                     del group[name]
-            group.update({key: back() for key, back in values.items()})
+            group.update(values)
         if self.random is not None:
             set_random_state(self.random)
 

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import is_
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 
@@ -58,25 +59,12 @@ class WrapperOptions(TypedDict, total=False):
     rollback: Literal["weights", "full"]
 
 
-class Choice:
-    """An option that is checked whenever it is set. Its value lies in the instance's ``__dict__``, as others do."""
-
-    def __init__(self, *allowed: Any) -> None:
-        self.allowed = allowed
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is None:
-            return self
-        try:
-            return instance.__dict__[self.name]
-        except KeyError:
-            raise AttributeError(self.name) from None
-
-    def __set__(self, instance: Any, value: Any) -> None:
-        instance.__dict__[self.name] = choice(self.name, value, self.allowed)
+# Options that are checked whenever they are set, with what is allowed.
+CHOICES = {
+    "nonfinite": ("propagate", "skip", "raise"),
+    "rollback": ("weights", "full"),
+    "same_dropout": (True, False),
+}
 
 
 class OptimizerWrapper(Optimizer):
@@ -98,9 +86,6 @@ class OptimizerWrapper(Optimizer):
     moves_after_base = False  # whether a step moves the weights once more after the base optimizer's
     follows_weights = False  # whether it takes a move between its steps for a change from outside
     last_step_skipped = False
-    nonfinite = Choice("propagate", "skip", "raise")
-    rollback = Choice("weights", "full")
-    same_dropout = Choice(True, False)
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
         """Refuse the calls of other packages by a sentence that shows the right one."""
@@ -128,6 +113,7 @@ class OptimizerWrapper(Optimizer):
         self._entries: dict[str, Any] = {self._keys[name]: value for name, value in entries.items()}
         depth = sum(type(o).__name__.lower() == owner for o in chain(base))
         self._places: list[int] = []
+        self._passed: list[object] = []
         self._taken: Entries = {}  # what the base must not see while it steps
         self._buffers = Buffers(base, f"{owner}{depth + 1 if depth else ''}_")
 
@@ -195,7 +181,7 @@ class OptimizerWrapper(Optimizer):
                 f'group["{key}"] = ... for each group in optimizer.param_groups' if key else f"build the {owner} anew"
             )
             raise AttributeError(f"{name} of a {owner} is not changed by setting an attribute; write {right}")
-        super().__setattr__(name, value)
+        super().__setattr__(name, choice(name, value, CHOICES[name]) if name in CHOICES else value)
 
     def __getattr__(self, name: str) -> Any:
         # Schedule-free bases have two modes, which Accelerate switches. A Lookahead inside has slow weights.
@@ -352,8 +338,8 @@ class OptimizerWrapper(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what deepcopy and pickle keep: all but hooks, and a scheduler's hold on ``step``."""
-        dropped = ("step", "_wrapped_by", "_places")
-        return {"_places": []} | {
+        dropped = ("step", "_wrapped_by", "_places", "_passed")
+        return {"_places": [], "_passed": []} | {
             k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")
         }
 
@@ -370,9 +356,9 @@ class OptimizerWrapper(Optimizer):
 
         @functools.wraps(func)
         def step(self: OptimizerWrapper, *args: Any, **options: Any) -> Any:
-            own = (self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks)
-            of_all = (_global_optimizer_pre_hooks, _global_optimizer_post_hooks)
-            watched = any(own + of_all) or torch._C._autograd._profiler_enabled()
+            own = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+            of_all = _global_optimizer_pre_hooks or _global_optimizer_post_hooks
+            watched = own or of_all or torch._C._autograd._profiler_enabled()
             return (hooked if watched else func)(self, *args, **options)
 
         return step
@@ -419,14 +405,16 @@ class OptimizerWrapper(Optimizer):
         groups = self._taking_part()
         evaluator = self._evaluator(groups, grad_scaler)
         evaluator.require_update()
-        if closures and any(type(p) is UninitializedParameter for group in self.param_groups for p in group["params"]):
+        left_out = [p for group, params in groups if len(params) < len(group["params"]) for p in group["params"]]
+        if closures and any(type(p) is UninitializedParameter for p in left_out):
             evaluator.ahead(closures[0])
             groups = self._taking_part()
             evaluator.found([p for _, params in groups for p in params])
         self._require_memory(evaluator.params)
         self._prepare(evaluator.params)
         step, rollback = self._begin(evaluator, groups)
-        self.last_step_skipped = False
+        if self.last_step_skipped:
+            self.last_step_skipped = False
         try:
             self._take(step, closures)
             evaluator.finish()
@@ -572,6 +560,9 @@ class OptimizerWrapper(Optimizer):
 
     def _require_entries(self) -> None:
         """Raise if somebody has put a number into a group that is not allowed. Give new groups their entries."""
+        now = self._present_entries()
+        if len(now) == len(self._passed) and all(map(is_, now, self._passed)):  # no other number since the last step
+            return
         for group in self.param_groups:
             if self._keys["method"] not in group:  # added to the base: what it has of ours was given
                 group.update(with_given({key: group[key] for key in self._entries if key in group}))
@@ -581,6 +572,10 @@ class OptimizerWrapper(Optimizer):
                 checked = self._check(name, group[key])
                 if checked is not group[key]:
                     group[key] = checked
+        self._passed = self._present_entries()
+
+    def _present_entries(self) -> list[object]:
+        return [group.get(key, self) for group in self.param_groups for key in self._entries]
 
     def _is_probe(self) -> bool:
         """Return whether this is ``torch.distributed.checkpoint``, which makes the state by a step that moves nothing.

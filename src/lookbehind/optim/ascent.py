@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeGuard
 
@@ -124,28 +125,22 @@ class Ascent:
         if along is None:
             along = step.gradients()
         # A shard without gradient counts as zero: all ranks must add up the same numbers.
-        seen = [j for j, p in enumerate(step.params) if every or along[j] is not None or is_dtensor(p)]
-        if not seen:
+        moved = [every or d is not None or is_dtensor(p) for p, d in zip(step.params, along, strict=True)]
+        params = list(compress(step.params, moved))
+        if not params:
             return
-        params = [step.params[j] for j in seen]
         weights = as_real(params)
-        gradients = (
-            []
-            if every
-            else as_real(
-                torch.zeros_like(p) if (d := along[j]) is None else d for j, p in zip(seen, params, strict=True)
-            )
-        )
+        given = () if every else zip(params, compress(along, moved), strict=True)
+        gradients = as_real(torch.zeros_like(p) if d is None else d for p, d in given)
         state = RuleState(lambda name: as_real(self._state(step, name, params)))
         direction, length = _checked(self.perturbation(weights, gradients, state), weights, self.perturbation)
-        place = {j: i for i, j in enumerate(seen) if every or along[j] is not None}
         start = 0
-        for group, part in step.groups:
-            mine = [place[j] for j in range(start, start + len(part)) if j in place]
-            lengths = [length[i] for i in mine] if isinstance(length, list) else length
+        for group, _, part in step.by_group(moved):
+            mine = slice(start, start + sum(part))
+            lengths = length[mine] if isinstance(length, list) else length
             rho = self._rho(step, group)
-            add_unit_([weights[i] for i in mine], [direction[i] for i in mine], lengths, -rho if opposite else rho)
-            start += len(part)
+            add_unit_(weights[mine], direction[mine], lengths, -rho if opposite else rho)
+            start = mine.stop
 
     def _rho(self, step: Step, group: Group) -> float:
         rho: float = group[self.rho_key]
