@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import UserDict
 from collections.abc import Callable
@@ -196,6 +197,14 @@ def test_going_on_equals_not_having_stopped() -> None:
     assert [vars(e) | {"seconds": 0} for e in rest.epochs] == [vars(e) | {"seconds": 0} for e in history.epochs]
     assert [e.seconds for e in rest.epochs] == sorted(e.seconds for e in rest.epochs)
     assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), halves.parameters(), strict=True))
+
+
+def test_a_history_comes_back_from_plain_values() -> None:
+    model = net()
+    history = fit(model, sgd(model), MINIBATCHES, epochs=2)
+    other = History()
+    other.load_state_dict(json.loads(json.dumps(history.state_dict())))
+    assert other == history
 
 
 def test_a_diverged_run_does_not_go_on() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -51,6 +51,14 @@ class History:
     def seconds(self) -> float:
         """Seconds of the whole run."""
         return self.epochs[-1].seconds if self.epochs else 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the record as plain values."""
+        return asdict(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become the record that was saved."""
+        vars(self).update(state, epochs=[Epoch(**epoch) for epoch in state["epochs"]])
 
 
 def fit(

@@ -137,7 +137,9 @@ def test_features_of_frozen_layers_give_what_the_whole_model_gives() -> None:
         (nn.Sequential(lower, tuning.model.eval())(x).argmax(1) == y).float().sum().item()
         for x, y in tokens.test.minibatches(16)
     ]
-    assert 100 * sum(accuracy) / 40 == pytest.approx(accuracy_of(tuning.model, tuning.optimizer, tuning.parts.test, 8))  # type: ignore[attr-defined]
+    assert 100 * sum(accuracy) / 40 == pytest.approx(
+        accuracy_of(tuning.model, tuning.optimizer, tuning.examples.test, 8)
+    )  # type: ignore[attr-defined]
 
 
 def test_pretrained_images_and_the_untouched_checkpoint(root: Path, tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_pretrained_images_and_the_untouched_checkpoint(root: Path, tmp_path: Pa
     (untouched,) = untouched_accuracy().of(result, {})
     torch.manual_seed(11)
     model = vit_tiny(channels=1)
-    parts = training(Run(workload=IMAGES, method=SAM), "cpu").parts  # type: ignore[attr-defined]
+    parts = training(Run(workload=IMAGES, method=SAM), "cpu").examples  # type: ignore[attr-defined]
     images, labels = parts.test.tensors()
     assert untouched == pytest.approx(100 * (model(images).argmax(1) == labels).float().mean().item())
     with pytest.raises(ValueError, match=r"has head.bias of shape \(3,\)"):
@@ -204,7 +206,7 @@ def test_what_does_not_fit_is_refused(workload: FineTuning, fields: dict[str, An
 def test_a_model_without_a_head_and_a_later_method_are_refused() -> None:
     with pytest.raises(ValueError, match="model is 'convnet'; a Vision Transformer is needed"):
         training(Run(workload=changed(IMAGES, model="convnet"), method=SAM), "cpu")
-    with pytest.raises(ValueError, match="a fine-tuning has one method"):
+    with pytest.raises(ValueError, match="has one method from beginning to end"):
         training(Run(workload=IMAGES, method=SAM, later=SAM, switch=1), "cpu")
 
 

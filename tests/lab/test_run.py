@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +58,20 @@ def test_a_run_survives_json(run: Run) -> None:
     assert again == run
     assert hash(again) == hash(run)
     assert again.address == run.address
+
+
+@given(runs)
+def test_what_is_kept_of_a_run_is_its_own(run: Run) -> None:
+    """A hash of words differs between processes, and a copy has another address."""
+    address = run.address
+    assert hash(run) == hash(run)
+    sent = pickle.loads(pickle.dumps(run))
+    assert vars(sent).keys() == Run.model_fields.keys()
+    assert (sent, sent.address) == (run, address)
+    other = run.model_copy(update={"seed": run.seed + 1})
+    assert (other == run, other.address == address) == (False, False)
+    assert other.model_copy(update={"seed": run.seed}) == run
+    assert run != run.method
 
 
 @given(runs, runs)

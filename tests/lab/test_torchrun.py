@@ -12,6 +12,7 @@ import torch
 
 from lookbehind.cli import main
 from lookbehind.lab import Store, execute
+from lookbehind.lab.engines.torchrun import TOLD, Together
 from tests.lab import together
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,13 @@ def test_two_processes_train_what_one_would_and_go_on_after_a_kill(tmp_path: Pat
         assert two.measured(run, together.NOISE) == one.measured(run, together.NOISE)
     environments = two.result(second).environments  # one process has died, and another pair has gone on
     assert {e["after"] for e in environments} == {0}
+
+
+def test_the_first_process_does_all_that_touches_files() -> None:
+    """A method of ``Store`` that nobody shares would let every process write."""
+    public = {name for name in vars(Store) if not name.startswith("_")}
+    own = {name for name in vars(Together) if not name.startswith("_")}
+    assert public - own - set(TOLD) == {"folder", "say"}
 
 
 def test_minibatches_that_cannot_be_divided(tmp_path: Path) -> None:

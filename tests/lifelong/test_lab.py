@@ -196,7 +196,7 @@ def test_data_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         fetch(STREAM.model_copy(update={"dataset": "mnist"}))
     with pytest.raises(ValueError, match="tasks is 6 and ways 2: 12 classes are needed and there are 10"):
         training(Run(workload=STREAM.model_copy(update={"tasks": 6}), method=SGD), "cpu")
-    with pytest.raises(ValueError, match="a stream is learnt with one method"):
+    with pytest.raises(ValueError, match="has one method from beginning to end"):
         training(Run(workload=STREAM, method=SGD, later=SGD, switch=1), "cpu")
 
 

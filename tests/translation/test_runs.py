@@ -142,7 +142,7 @@ def test_killed_it_ends_as_if_it_had_not(tmp_path: Path) -> None:
 def test_other_pairs_are_no_continuation(monkeypatch) -> None:
     one, other = (training(Run(workload=TINY, method=SAM, seed=seed), "cpu") for seed in (0, 1))
     with pytest.raises(ValueError, match="are not those of the checkpoint"):
-        other.load_state_dict(one.state_dict(), [])
+        other.load_state_dict(one.state_dict())
 
 
 def test_divergence_ends_a_run(tmp_path: Path) -> None:

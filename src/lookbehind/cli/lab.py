@@ -121,6 +121,7 @@ def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
     from rich.table import Table
 
     from lookbehind.lab.estimate import duration, estimate
+    from lookbehind.lab.lookup import remembered
     from lookbehind.lab.report import tasks_now
 
     console = _console()
@@ -132,10 +133,11 @@ def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
     listed = asked.parts
     if len(listed) > 1:
         listed["together"] = tuple(part for parts in listed.values() for part in parts)
+    results = remembered(kept)
     with writing("--store"):
         for name, parts in listed.items():
-            cost = estimate(parts, asked.device, kept)
-            failed = sum(kept.failure(run) is not None for run, _ in tasks_now(parts, kept))
+            cost = estimate(parts, asked.device, results)
+            failed = sum(results.failure(run) is not None for run, _ in tasks_now(parts, results))
             table.add_row(
                 name,
                 f"{cost.runs:,}",

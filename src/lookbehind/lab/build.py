@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler,
 from lookbehind._minibatch import Loss
 from lookbehind.data import Data, Source, default_root, fetch, read
 from lookbehind.lab import declared
+from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.method import MINIBATCHES, NEEDS, Method
 from lookbehind.lab.run import Run, Workload
 from lookbehind.methods import METHODS
@@ -41,6 +42,8 @@ class Trainer:
 
     def change(self, method: Method) -> None:
         """Put another method around the same base: momentum and schedule go on (Figure 10)."""
+        if method == self.method:
+            return
         factor = method.rate / self.method.rate
         for group in self.base.param_groups:
             for key in set(group) - {"params", "initial_lr", *self.base.defaults}:
@@ -49,12 +52,12 @@ class Trainer:
         self.method, self.optimizer = method, optimizer_of(method, self.base, self.model)
 
 
-def trainer_of(run: Run, data: Data, device: str, epoch: int = 0) -> Trainer:
-    """Return what a run trains with in an epoch, counted from 0, freshly initialised from the seed."""
+def trainer_of(run: Run, data: Data, device: str) -> Trainer:
+    """Return what a run begins with, freshly initialised from the seed."""
     workload = of_images(run)
     torch.manual_seed(run.seed)
     model = build(workload.model, channels=data.channels, classes=len(data.classes)).to(device)
-    method = run.method_at(epoch)
+    method = run.method_at(0)
     base = base_of(workload, method, model)
 
     def steps() -> int:
@@ -171,15 +174,15 @@ def _named(method: Method, base: Optimizer, model: nn.Module, steps: Steps) -> O
     return made
 
 
-def scheduler_of(workload: Workload, base: Optimizer) -> LRScheduler:
+def scheduler_of(workload: Workload | FineTuning, base: Optimizer) -> LRScheduler:
     """Return the learning rates, to be stepped once an epoch."""
     match workload.schedule:
-        case "steps":
-            return MultiStepLR(base, list(workload.milestones), gamma=workload.factor)
         case "cosine":
             return CosineAnnealingLR(base, T_max=workload.epochs)
         case "constant":
             return ConstantLR(base, factor=1.0)
+        case "steps":
+            return MultiStepLR(base, list(workload.milestones), gamma=workload.factor)
 
 
 def segments(run: Run) -> list[tuple[Method, int]]:

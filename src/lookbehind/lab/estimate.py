@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 from lookbehind.lab.cell import Cell, Derived
 from lookbehind.lab.lookup import Results, remembered
@@ -100,11 +101,12 @@ def estimate(parts: Iterable[Part], device: Device, results: Results | None = No
 
     """
     results = None if results is None else remembered(results)
-    everything = [*tasks(parts := tuple(parts)), *_dearest(parts, results)]
+    cost = cache(gradients)  # settings share runs
+    everything = [*tasks(parts := tuple(parts)), *_dearest(parts, results, cost)]
     done = set() if results is None else {run for run, _ in everything if results.result(run) is not None}
     return Estimate(
         runs=len(everything),
-        gradients=sum(gradients(run) for run, _ in everything),
+        gradients=sum(cost(run) for run, _ in everything),
         hours=_hours(everything, device),
         device=device.name,
         done=len(done),
@@ -112,7 +114,7 @@ def estimate(parts: Iterable[Part], device: Device, results: Results | None = No
     )
 
 
-def _dearest(parts: tuple[Part, ...], results: Results | None) -> list[Task]:
+def _dearest(parts: tuple[Part, ...], results: Results | None, cost: Callable[[Run], int]) -> list[Task]:
     """Return runs that cost as much as derived cells can: of each what it came to, else its dearest candidate."""
     known = {run for run, _ in tasks(parts)}
     derived = dict.fromkeys(cell for part in parts for cell in cells(part) if isinstance(cell, Derived))
@@ -121,7 +123,7 @@ def _dearest(parts: tuple[Part, ...], results: Results | None) -> list[Task]:
         settled = None if results is None else cell.settle(results)
         candidates = settled.candidates if isinstance(settled, Cell) else cell.possible
         new = [[run for run in candidate.runs if run not in known] for candidate in candidates]
-        found.update(dict.fromkeys(max(new, key=lambda runs: sum(map(gradients, runs)))))
+        found.update(dict.fromkeys(max(new, key=lambda runs: sum(map(cost, runs)))))
     return [(run, ()) for run in found]
 
 

@@ -20,7 +20,8 @@ from lookbehind.lab.measuring import measure
 from lookbehind.lab.result import Record, Result, finite
 from lookbehind.lab.run import Measurement, Run
 from lookbehind.lab.store import CHECKPOINT, Store
-from lookbehind.lab.workloads import Training, training
+from lookbehind.lab.workloads import training
+from lookbehind.lab.workloads.trainer import EpochTrainer
 
 SAVE_EVERY = 10.0  # seconds
 TERMINATED = 128 + signal.SIGTERM
@@ -178,14 +179,14 @@ class _Execution:
         )
         self.saved = time.monotonic()
 
-    def _restored(self) -> Training:
-        """Return the training at the last checkpoint, or at its beginning."""
+    def _restored(self) -> EpochTrainer:
+        """Return the trainer at the last checkpoint, or at its beginning."""
         fresh = training(self.run, self.device)
         state = self.store.checkpoint(self.run)
         if state is None:
             return fresh
         try:
-            fresh.load_state_dict(state["training"], state["records"])
+            fresh.load_state_dict(state["training"])
             self.environments, self.records = state["environments"], state["records"]
             set_random_state({torch.device(device): value for device, value in state["random"].items()})
             return fresh

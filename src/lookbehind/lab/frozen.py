@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -29,24 +30,38 @@ class Frozen(BaseModel):
     def _fields(cls, values: Any) -> Any:
         unknown = sorted(values.keys() - cls.model_fields.keys()) if isinstance(values, Mapping) else []
         if unknown:
-            raise ValueError(f"{cls.__name__} has no field {unknown[0]!r}; {allowed(unknown[0], cls.model_fields)}")
+            raise ValueError(_no_field(cls, unknown[0]))
         return values
 
+    # Tables share runs, which are looked up a million times. So values, hash and address are kept.
+    @cached_property
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(self.__dict__[name] for name in type(self).model_fields)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((type(self), *self._values))
+
     def __hash__(self) -> int:
-        # Tables share runs, which are looked up a million times.
-        found = self.__dict__.get("hash")
-        if found is None:
-            fields = type(self).model_fields
-            found = self.__dict__["hash"] = hash((type(self), *(self.__dict__[name] for name in fields)))
-        return int(found)
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other) or not isinstance(other, Frozen):
+            return NotImplemented
+        return self is other or (self._hash == other._hash and self._values == other._values)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()  # a hash of words is another one in each process
+        return {**state, "__dict__": {name: self.__dict__[name] for name in type(self).model_fields}}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with other values."""
         copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("hash", None)
+        for kept in ("_values", "_hash", "address"):
+            copied.__dict__.pop(kept, None)
         return copied
 
-    @property
+    @cached_property
     def address(self) -> str:
         """Sixteen digits that stand for the fields.
 
@@ -57,6 +72,12 @@ class Frozen(BaseModel):
         exact = type(self).model_validate(self.model_dump(warnings=False))
         content = json.dumps(exact.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
         return hashlib.sha256(f"{type(self).__name__} {content}".encode()).hexdigest()[:16]
+
+
+@cache
+def _no_field(kind: type[Frozen], name: str) -> str:
+    """Return the sentence, once: reading a run tries the other kinds of workloads too."""
+    return f"{kind.__name__} has no field {name!r}; {allowed(name, kind.model_fields)}"
 
 
 class Declared(Frozen):

@@ -58,6 +58,8 @@ class Run(Frozen):
             raise ValueError("later and switch belong together: a method, and the epochs before it")
         if self.switch is not None and self.switch > self.workload.epochs:
             raise ValueError(f"switch is {self.switch}; at most the {self.workload.epochs} epochs are allowed")
+        if self.later is not None and not isinstance(self.workload, Workload):
+            raise ValueError(f"later is given; {self.workload.title} has one method from beginning to end")
         if isinstance(self.workload, Stream):
             self.workload.check(self.method)
         return self

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,13 +15,10 @@ import torch.distributed as dist
 from lookbehind.lab.engines import left
 from lookbehind.lab.engines.local import Event
 from lookbehind.lab.execution import SAVE_EVERY, execute
-from lookbehind.lab.result import Record, Result
+from lookbehind.lab.result import Record
 from lookbehind.lab.run import Measurement, Run, Workload
 from lookbehind.lab.store import BusyError, Store
 from lookbehind.lab.workloads import fetch
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 PATIENCE = 1.0  # seconds until a run that another command is at is tried again
 
@@ -127,6 +125,13 @@ def together(store: Store, device: str = "cpu") -> Iterator[Together]:
         dist.destroy_process_group()
 
 
+# Methods of a store that the first process executes for all.
+TOLD = (
+    *("open", "result", "measured", "failure", "complete", "weights", "checkpoint"),
+    *("begin", "log", "save_checkpoint", "finish", "save_measurement", "forget_failure"),
+)
+
+
 class Together(Store):
     """A store that the first process reads and writes; the others are told what it found, and write nothing."""
 
@@ -134,13 +139,14 @@ class Together(Store):
         self.first = dist.get_rank() == 0
         super().__init__(store.root, say=store.say if self.first else lambda sentence: None)
         self.inner = store
+        vars(self).update({name: partial(self._told, getattr(store, name)) for name in TOLD})
 
-    def _told(self, ask: Callable[[], Any]) -> Any:
+    def _told(self, ask: Callable[..., Any], *given: Any, **named: Any) -> Any:
         """Return what the first process gets, or raise what it raises."""
         answer: list[Any] = [None, None]
         if self.first:
             try:
-                answer[0] = ask()
+                answer[0] = ask(*given, **named)
             except Exception as error:
                 answer[1] = error
         dist.broadcast_object_list(answer, src=0, device=torch.device("cpu"))
@@ -165,68 +171,7 @@ class Together(Store):
             if self.first:
                 held.__exit__(None, None, None)
 
-    def open(self) -> None:
-        """Make the folder."""
-        self._told(self.inner.open)
-
-    def result(self, run: Run) -> Result | None:
-        """Return the result of a run."""
-        found: Result | None = self._told(lambda: self.inner.result(run))
-        return found
-
-    def measured(self, run: Run, measurement: Measurement) -> dict[str, Any] | None:
-        """Return the values of a measurement."""
-        found: dict[str, Any] | None = self._told(lambda: self.inner.measured(run, measurement))
-        return found
-
-    def failure(self, run: Run) -> str | None:
-        """Return what went wrong."""
-        found: str | None = self._told(lambda: self.inner.failure(run))
-        return found
-
-    def complete(self, run: Run, measurements: Iterable[Measurement] = ()) -> bool:
-        """Return whether a run is done."""
-        wishes = tuple(measurements)
-        return bool(self._told(lambda: self.inner.complete(run, wishes)))
-
-    def weights(self, run: Run) -> dict[str, Tensor] | None:
-        """Return the final weights."""
-        found: dict[str, Tensor] | None = self._told(lambda: self.inner.weights(run))
-        return found
-
-    def checkpoint(self, run: Run) -> dict[str, Any] | None:
-        """Return the state of an unfinished run."""
-        found: dict[str, Any] | None = self._told(lambda: self.inner.checkpoint(run))
-        return found
-
-    def begin(self, run: Run, records: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
-        """Write what a run is."""
-        self._told(lambda: self.inner.begin(run, records, about))
-
-    def log(self, run: Run, record: Mapping[str, Any]) -> None:
-        """Add an epoch to the log."""
-        self._told(lambda: self.inner.log(run, record))
-
-    def save_checkpoint(self, run: Run, state: Mapping[str, Any]) -> None:
-        """Keep the state of an unfinished run."""
-        self._told(lambda: self.inner.save_checkpoint(run, state))
-
-    def finish(self, run: Run, weights: Mapping[str, Tensor], **result: Any) -> Result:
-        """Keep weights and result."""
-        found: Result = self._told(lambda: self.inner.finish(run, weights, **result))
-        return found
-
-    def save_measurement(
-        self, run: Run, measurement: Measurement, values: Mapping[str, Any], about: Mapping[str, Any]
-    ) -> None:
-        """Keep what was measured."""
-        self._told(lambda: self.inner.save_measurement(run, measurement, values, about))
-
     def save_failure(self, run: Run, error: str, about: Mapping[str, Any]) -> None:
         """Keep what went wrong in the first process. Others may be waiting elsewhere, and are told nothing."""
         if self.first:
             self.inner.save_failure(run, error, about)
-
-    def forget_failure(self, run: Run) -> None:
-        """Drop what went wrong before it went right."""
-        self._told(lambda: self.inner.forget_failure(run))

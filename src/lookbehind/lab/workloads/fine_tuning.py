@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
 
 from lookbehind.data import Data, default_root
 from lookbehind.fine_tuning import (
@@ -26,11 +24,11 @@ from lookbehind.fine_tuning import (
     text_classifier,
 )
 from lookbehind.fine_tuning.texts import phrases_of
-from lookbehind.lab.build import fetched, loaded, optimizer_of
+from lookbehind.lab.build import fetched, loaded, optimizer_of, scheduler_of
 from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.run import Run
-from lookbehind.lab.workloads import AfterEpoch, epochs_of
-from lookbehind.lab.workloads.scores import accuracy_of, scores_of
+from lookbehind.lab.workloads.scores import scores_of
+from lookbehind.lab.workloads.trainer import EpochTrainer
 from lookbehind.models import build
 from lookbehind.training import Epoch, History, fit
 
@@ -53,68 +51,50 @@ def training(run: Run, device: str) -> Tuning:
     return Tuning(run, device)
 
 
-class Tuning:
+class Tuning(EpochTrainer):
     """The training of a pretrained classifier. Lookahead's accuracies are those of its slow weights."""
 
     def __init__(self, run: Run, device: str) -> None:
         workload = run.workload
         assert isinstance(workload, FineTuning)
-        if run.later is not None:
-            raise ValueError("later is given; a fine-tuning has one method from beginning to end")
         self.workload, self.method = workload, run.method
-        self.parts, self.model, head = _ready(workload, run.seed, device)
+        self.examples, self.model, head = _ready(workload, run.seed, device)
         augment = workload.augment and workload.inputs == "images"
-        self.minibatches = self.parts.train.shuffled(workload.batch, seed=run.seed, augment=augment)
+        self.minibatches = self.examples.train.shuffled(workload.batch, seed=run.seed, augment=augment)
         base = _base(workload, run.method.rate, self.model, head)
         self.optimizer: Optimizer = optimizer_of(run.method, base, self.model)
         set_radii(self.optimizer, workload.head_radius)
-        self.scheduler = _scheduler(workload, base)
+        self.scheduler = scheduler_of(workload, base)
         self.history = History()
-        self.data = self.parts.to_dict()
-        if workload.pretrained_head:
-            self.data["untouched"] = accuracy_of(
-                self.model, self.optimizer, self.parts.test, workload.batch
-            )  # of the checkpoint as it is
+        self.data = self.examples.to_dict()
+        if workload.pretrained_head:  # accuracy of the checkpoint as it is
+            self.data["untouched"] = self.scores()["test"]
 
-    @property
-    def diverged(self) -> bool:
-        """Return whether a loss or a weight is not finite."""
-        return self.history.diverged
-
-    def train(self, after_epoch: AfterEpoch) -> None:
+    def fit(self, on_epoch: Callable[[Epoch], None]) -> None:
         """Train to the end."""
-        workload = self.workload
-
-        def measured(epoch: Epoch) -> None:
-            after_epoch({**asdict(epoch), **scores_of(self.model, self.optimizer, self.parts, workload.batch)})
-
         fit(
             self.model,
             self.optimizer,
             self.minibatches,
-            epochs=workload.epochs,
+            epochs=self.workload.epochs,
             scheduler=self.scheduler,
-            on_epoch=measured,
+            on_epoch=on_epoch,
             history=self.history,
             minibatches_per_step=self.method.minibatches,
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the states of all that changes."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "minibatches": self.minibatches.state_dict(),
-        }
+    def scores(self) -> dict[str, float | None]:
+        """Return the accuracies on validation and test examples."""
+        return scores_of(self.model, self.optimizer, self.examples, self.workload.batch)
 
-    def load_state_dict(self, state: dict[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
-        """Go on after the epochs of the records."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.minibatches.load_state_dict(state["minibatches"])
-        self.history = History(epochs_of(records))
+    def parts(self) -> dict[str, Any]:
+        """Return model, optimizer, learning rates and minibatches."""
+        return {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "minibatches": self.minibatches,
+        }
 
 
 def _ready(workload: FineTuning, seed: int, device: str) -> tuple[Corpus | Data, nn.Module, nn.Module]:
@@ -187,10 +167,3 @@ def _base(workload: FineTuning, rate: float, model: nn.Module, head: nn.Module) 
     if workload.base == "sgd":
         return SGD(groups, lr=workload.lr, momentum=workload.momentum, weight_decay=workload.weight_decay)
     return AdamW(groups, lr=workload.lr, weight_decay=workload.weight_decay)
-
-
-def _scheduler(workload: FineTuning, base: Optimizer) -> LRScheduler:
-    """Return the learning rates, to be stepped once an epoch."""
-    if workload.schedule == "constant":
-        return ConstantLR(base, factor=1.0)
-    return CosineAnnealingLR(base, T_max=workload.epochs)

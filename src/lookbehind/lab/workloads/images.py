@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,8 +14,8 @@ from lookbehind.data import default_root
 from lookbehind.data.parts import Shuffled
 from lookbehind.lab.build import data_of, fetched, loss_of, of_images, segments, trainer_of
 from lookbehind.lab.run import Run, Workload
-from lookbehind.lab.workloads import AfterEpoch, epochs_of
 from lookbehind.lab.workloads.scores import scores_of
+from lookbehind.lab.workloads.trainer import EpochTrainer
 from lookbehind.training import Epoch, History, fit
 
 
@@ -53,44 +52,29 @@ def training(run: Run, device: str) -> Images:
     return Images(run, device)
 
 
-class Images:
+class Images(EpochTrainer):
     """The training of an image classifier. Validation and test accuracy of Lookahead are those of its slow weights."""
 
     def __init__(self, run: Run, device: str) -> None:
-        workload = of_images(run)
-        self.run, self.workload, self.device = run, workload, device
-        self.parts = data_of(run, device)
-        self.data = self.parts.to_dict()
-        self.minibatches = self.parts.train.shuffled(workload.batch, seed=run.seed, augment=workload.augment)
+        self.run, self.workload, self.device = run, of_images(run), device
+        self.images = data_of(run, device)
+        self.data = self.images.to_dict()
+        batch = self.workload.batch
+        self.minibatches = self.images.train.shuffled(batch, seed=run.seed, augment=self.workload.augment)
         self.shares: Iterable[tuple[Tensor, Tensor]] = self.minibatches
         if dist.is_available() and dist.is_initialized():
-            self.shares = Shares(self.minibatches, workload.batch)
+            self.shares = Shares(self.minibatches, batch)
         self.history = History()
-        self.trainer = trainer_of(run, self.parts, device)
+        self.trainer = trainer_of(run, self.images, device)
+        self.model = self.trainer.model
 
-    @property
-    def model(self) -> nn.Module:
-        """Return the model that is trained."""
-        return self.trainer.model
-
-    @property
-    def diverged(self) -> bool:
-        """Return whether a loss or a weight is not finite."""
-        return self.history.diverged
-
-    def train(self, after_epoch: AfterEpoch) -> None:
-        """Train each method of the run until its last epoch."""
-
-        def measured(epoch: Epoch) -> None:
-            scores = scores_of(self.model, self.trainer.optimizer, self.parts, self.workload.batch)
-            after_epoch({**asdict(epoch), **scores})
-
+    def fit(self, on_epoch: Callable[[Epoch], None]) -> None:
+        """Train with each method of the run until its last epoch."""
         trainer, parallel = self.trainer, self._parallel()
         for method, end in segments(self.run):
             if end < len(self.history.epochs):
                 continue
-            if method != trainer.method:
-                trainer.change(method)
+            trainer.change(method)
             fit(
                 parallel,
                 trainer.optimizer,
@@ -98,30 +82,24 @@ class Images:
                 epochs=end,
                 loss=loss_of(self.workload),
                 scheduler=trainer.scheduler,
-                on_epoch=measured,
+                on_epoch=on_epoch,
                 history=self.history,
                 minibatches_per_step=method.minibatches,
             )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the states of all that changes."""
-        trainer = self.trainer
-        return {
-            "model": trainer.model.state_dict(),
-            "optimizer": trainer.optimizer.state_dict(),
-            "scheduler": trainer.scheduler.state_dict(),
-            "minibatches": self.minibatches.state_dict(),
-        }
+    def scores(self) -> dict[str, float | None]:
+        """Return the accuracies on validation and test images."""
+        return scores_of(self.model, self.trainer.optimizer, self.images, self.workload.batch)
 
-    def load_state_dict(self, state: dict[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
-        """Go on with the method of the last epoch that is done."""
-        trainer = trainer_of(self.run, self.parts, self.device, epoch=len(records) - 1)
-        trainer.model.load_state_dict(state["model"])
-        trainer.optimizer.load_state_dict(state["optimizer"])
-        trainer.scheduler.load_state_dict(state["scheduler"])
-        self.minibatches.load_state_dict(state["minibatches"])
-        self.history = History(epochs_of(records))
-        self.trainer = trainer
+    def parts(self) -> dict[str, Any]:
+        """Return model, optimizer, learning rates and minibatches, with the method of the last epoch."""
+        self.trainer.change(self.run.method_at(max(0, len(self.history.epochs) - 1)))
+        return {
+            "model": self.model,
+            "optimizer": self.trainer.optimizer,
+            "scheduler": self.trainer.scheduler,
+            "minibatches": self.minibatches,
+        }
 
     def _parallel(self) -> nn.Module:
         """Return the model as the processes train it together, if there are several."""

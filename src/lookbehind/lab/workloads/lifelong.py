@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from lookbehind.lab.build import fetched, loaded, optimizer_of
 from lookbehind.lab.method import Method
 from lookbehind.lab.run import Run
 from lookbehind.lab.stream import Stream
-from lookbehind.lab.workloads import AfterEpoch, epochs_of
+from lookbehind.lab.workloads.trainer import EpochTrainer
 from lookbehind.lifelong import Learner, Learnt, LookaheadCMAML, LookbehindCMAML, Replay, Reservoir, learn, split
 from lookbehind.lifelong.learner import task_accuracy
 from lookbehind.models import build
@@ -33,14 +32,12 @@ def training(run: Run, device: str) -> Lifelong:
     return Lifelong(run, device)
 
 
-class Lifelong:
+class Lifelong(EpochTrainer):
     """The training of a stream. It can be interrupted after each epoch, also inside a task."""
 
     def __init__(self, run: Run, device: str) -> None:
         stream = run.workload
         assert isinstance(stream, Stream)
-        if run.later is not None:
-            raise ValueError("later is given; a stream is learnt with one method from beginning to end")
         self.workload, self.seed = stream, run.seed
         data = loaded(
             stream.dataset,
@@ -61,36 +58,26 @@ class Lifelong:
         torch.manual_seed(run.seed)
         self.model = build(stream.model, channels=data.channels, classes=self.stream.classes).to(device)
         self.learner = learner_of(stream, run.method, self.model, run.seed)
-        self.learnt = Learnt()
+        self.history: Learnt = Learnt()
 
-    @property
-    def diverged(self) -> bool:
-        """Return whether a loss or a weight is not finite."""
-        return self.learnt.diverged
-
-    def train(self, after_epoch: AfterEpoch) -> None:
-        """Train to the end."""
-        w = self.workload
-
-        def measured(epoch: Epoch) -> None:
-            number, e = divmod(len(self.learnt.epochs) - 1, w.epochs)
-            after_epoch({**asdict(epoch), **self._scores(number, last=e == w.epochs - 1 or self.learnt.diverged)})
-
+    def fit(self, on_epoch: Callable[[Epoch], None]) -> None:
+        """Learn to the end of the stream."""
         learn(
             self.learner,
             self.stream,
-            epochs=w.epochs,
-            batch=w.batch,
+            epochs=self.workload.epochs,
+            batch=self.workload.batch,
             seed=self.seed,
-            augment=w.augment,
-            on_epoch=measured,
-            learnt=self.learnt,
+            augment=self.workload.augment,
+            on_epoch=on_epoch,
+            learnt=self.history,
         )
 
-    def _scores(self, number: int, last: bool) -> dict[str, Any]:
+    def scores(self) -> dict[str, Any]:
         """Return accuracies on the task at hand, and where it ends on every task."""
-        if last:
-            test, validation = self.learnt.matrix[-1], self.learnt.validation[-1] if self.learnt.validation else ()
+        number, epoch = divmod(len(self.history.epochs) - 1, self.workload.epochs)
+        if epoch == self.workload.epochs - 1 or self.diverged:
+            test, validation = self.history.matrix[-1], self.history.validation[-1] if self.history.validation else ()
             scores = {"test": test[number], "validation": validation[number] if validation else None}
             return scores | {"tasks": test, "validation_tasks": validation}
         task, ways = self.stream.tasks[number], self.stream.ways
@@ -100,20 +87,9 @@ class Lifelong:
                 for name, part in (("test", task.test), ("validation", task.validation))
             }
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the learner's state, the memory's content in it."""
-        return {"learner": self.learner.state_dict(), "images": self.learnt.images}
-
-    def load_state_dict(self, state: dict[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
-        """Go on after the epochs of the records."""
-        self.learner.load_state_dict(state["learner"])
-        ends = [record for record in records if record.get("tasks")]
-        self.learnt = Learnt(
-            epochs_of(records),
-            matrix=[tuple(record["tasks"]) for record in ends],
-            validation=[tuple(record["validation_tasks"]) for record in ends if record["validation_tasks"]],
-            images=state["images"],
-        )
+    def parts(self) -> dict[str, Any]:
+        """Return the learner, with its memory."""
+        return {"learner": self.learner}
 
 
 def learner_of(stream: Stream, method: Method, model: nn.Module, seed: int) -> Learner:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from lookbehind.data import default_root
 from lookbehind.lab.build import optimizer_of
 from lookbehind.lab.run import Run
 from lookbehind.lab.translation import Translation
-from lookbehind.lab.workloads import AfterEpoch, epochs_of
+from lookbehind.lab.workloads.trainer import EpochTrainer
 from lookbehind.models import TranslationTransformer
 from lookbehind.training import Epoch, History, fit
 from lookbehind.translation.batches import Minibatches
@@ -58,7 +57,49 @@ def training(run: Run, device: str) -> Translating:
     return Translating(run, device)
 
 
-class Translating:
+class Unchanged:
+    """What the data are. Another corpus or encoding is no continuation."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the data are."""
+        return self.data
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Compare.
+
+        Raises:
+            ValueError: if the pairs or their encoding have changed.
+
+        """
+        if state != self.data:
+            raise ValueError("the sentence pairs, or their encoding, are not those of the checkpoint")
+
+
+class Best:
+    """The weights of the best validation score, once there is one."""
+
+    def __init__(self) -> None:
+        self.score = float("-inf")
+        self.weights: dict[str, Tensor] = {}
+
+    def see(self, score: float | None, weights: Mapping[str, Tensor]) -> None:
+        """Keep a copy of weights that are better than all before."""
+        if score is not None and score > self.score:
+            self.score, self.weights = score, {name: value.clone() for name, value in weights.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return score and weights."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to a saved state."""
+        vars(self).update(state)
+
+
+class Translating(EpochTrainer):
     """The training of a translation model. At its end the model has the weights of the best validation BLEU.
 
     Scores of Lookahead are those of its slow weights.
@@ -67,8 +108,6 @@ class Translating:
     def __init__(self, run: Run, device: str) -> None:
         workload = run.workload
         assert isinstance(workload, Translation)
-        if run.later is not None:
-            raise ValueError("later is given; a translation has one method from beginning to end")
         check_libraries()
         self.workload, self.method, self.device = workload, run.method, device
         self.corpus, self.tokens = _ready(_corpus_fields(workload), workload.pieces, run.seed, default_root())
@@ -95,8 +134,7 @@ class Translating:
         self.schedule = inverse_square_root(base, workload.warmup)
         self.optimizer: Optimizer = optimizer_of(run.method, base, self.model)
         self.history = History()
-        self.best: dict[str, Tensor] = {}  # weights, once there is a validation score
-        self.best_score = float("-inf")
+        self.best = Best()
         self.data = {
             "pairs": [len(part) for part in (self.corpus.train, self.corpus.validation, self.corpus.test)],
             "sentences": self.corpus.digest,
@@ -106,34 +144,27 @@ class Translating:
             "parameters": sum(p.numel() for p in self.model.parameters()),
         }
 
-    @property
-    def diverged(self) -> bool:
-        """Return whether a loss or a weight is not finite."""
-        return self.history.diverged
-
-    def train(self, after_epoch: AfterEpoch) -> None:
+    def fit(self, on_epoch: Callable[[Epoch], None]) -> None:
         """Train to the end, and go back to the best weights."""
-
-        def measured(epoch: Epoch) -> None:
-            with getattr(self.optimizer, "slow_weights", nullcontext)():
-                scores = {"validation": self.score(self.corpus.validation), "test": self.score(self.corpus.test)}
-                if scores["validation"] is not None and scores["validation"] > self.best_score:
-                    self.best_score = scores["validation"]
-                    self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
-            after_epoch({**asdict(epoch), **scores})
-
         fit(
             self.model,
             self.optimizer,
             self.minibatches,
             epochs=self.workload.epochs,
             loss=SmoothedCrossEntropy(self.workload.label_smoothing),
-            on_epoch=measured,
+            on_epoch=on_epoch,
             history=self.history,
             minibatches_per_step=self.method.minibatches,
         )
-        if self.best and not self.diverged:
-            self.model.load_state_dict(self.best)
+        if self.best.weights and not self.diverged:
+            self.model.load_state_dict(self.best.weights)
+
+    def scores(self) -> dict[str, float | None]:
+        """Return BLEU on validation and test pairs, and keep weights that are the best so far."""
+        with getattr(self.optimizer, "slow_weights", nullcontext)():
+            scores = {"validation": self.score(self.corpus.validation), "test": self.score(self.corpus.test)}
+            self.best.see(scores["validation"], self.model.state_dict())
+        return scores
 
     def score(self, pairs: Sequence[Pair]) -> float | None:
         """Return the BLEU of the model's translations; None if there is nothing to translate."""
@@ -146,33 +177,16 @@ class Translating:
         bleu = tokenised_bleu if workload.score == "tokenised" else detokenised_bleu
         return bleu([self.tokens.target.decode(each) for each in found], [target for _, target in pairs])
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the states of all that changes, the best weights among them, and what the data are."""
+    def parts(self) -> dict[str, Any]:
+        """Return model, optimizer, learning rates, minibatches and the best weights, and what the data are."""
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "minibatches": self.minibatches.state_dict(),
+            "data": Unchanged(self.data),
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "minibatches": self.minibatches,
             "best": self.best,
-            "best_score": self.best_score,
-            "data": self.data,
         }
-
-    def load_state_dict(self, state: dict[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
-        """Go on after the epochs of the records.
-
-        Raises:
-            ValueError: if the pairs or their encoding have changed.
-
-        """
-        if state["data"] != self.data:
-            raise ValueError("the sentence pairs, or their encoding, are not those of the checkpoint")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.minibatches.load_state_dict(state["minibatches"])
-        self.best, self.best_score = state["best"], state["best_score"]
-        self.history = History(epochs_of(records))
 
     def _encoded(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], list[list[int]]]:
         source, target = self.tokens.source, self.tokens.target
