@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 
 from lookbehind.data import Data, default_root
 from lookbehind.fine_tuning import (
@@ -66,7 +66,8 @@ class Tuning:
         augment = workload.augment and workload.inputs == "images"
         self.minibatches = self.parts.train.shuffled(workload.batch, seed=run.seed, augment=augment)
         base = _base(workload, run.method.rate, self.model, head)
-        self.optimizer: Optimizer = optimizer_of(run.method, base, self.model)
+        steps = len(self.minibatches) // run.method.minibatches * workload.epochs
+        self.optimizer: Optimizer = optimizer_of(run.method, base, self.model, lambda: steps)
         set_radii(self.optimizer, workload.head_radius)
         self.scheduler = _scheduler(workload, base)
         self.history = History()
@@ -191,6 +192,10 @@ def _base(workload: FineTuning, rate: float, model: nn.Module, head: nn.Module) 
 
 def _scheduler(workload: FineTuning, base: Optimizer) -> LRScheduler:
     """Return the learning rates, to be stepped once an epoch."""
-    if workload.schedule == "constant":
-        return ConstantLR(base, factor=1.0)
-    return CosineAnnealingLR(base, T_max=workload.epochs)
+    warmup, rest = workload.warmup, workload.epochs - workload.warmup
+    then = (
+        partial(ConstantLR, factor=1.0) if workload.schedule == "constant" else partial(CosineAnnealingLR, T_max=rest)
+    )
+    if not warmup:
+        return then(base)
+    return SequentialLR(base, [LinearLR(base, 1 / (warmup + 1), total_iters=warmup), then(base)], [warmup])
