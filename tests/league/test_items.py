@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from lookbehind.cli import main
 from lookbehind.lab import Store
@@ -14,6 +16,7 @@ from lookbehind.lab.lookup import Remembered
 from lookbehind.lab.metrics import noisy_accuracy_at
 from lookbehind.lab.metrics_lifelong import final_forgetting
 from lookbehind.lab.work import IMAGES
+from lookbehind.lab.workloads import training
 from lookbehind.league import study
 from lookbehind.league.entrants import ENTRANTS, WHEN
 from lookbehind.league.items import reported
@@ -82,6 +85,30 @@ def test_models_at_scale_paper(name: str) -> None:
         model = build(workload.model, 3, images.classes)
     inputs = torch.empty(2, 3, images.size, images.size, device="meta")
     assert model(inputs).shape == (2, images.classes)
+
+
+def test_a_step_of_imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At full size, on four images: AdamW alone, and SAM around it."""
+    for part in ("train", "val"):
+        for wnid in ("n01440764", "n01443537"):
+            folder = tmp_path / "imagenet" / part / wnid
+            folder.mkdir(parents=True)
+            for i in range(3):
+                Image.new("RGB", (256, 256), (40 * i, 90, 200)).save(folder / f"{i}.JPEG")
+    monkeypatch.setenv("LOOKBEHIND_DATA", str(tmp_path))
+    task = tasks("paper")["imagenet"]
+    small = {"train": 4, "validation": 2, "test": 2, "batch": 4, "epochs": 1, "warmup": 0}
+    for name, gradients in (("AdamW", 1), ("SAM", 2)):
+        [first] = task.entrants[name].candidates(task.workload.model_copy(update=small), (0,), gradients, 1)
+        trained = training(first.runs[0], "cpu")
+        before = [p.detach().clone() for p in trained.model.parameters()]
+        records: list[Any] = []
+        trained.train(records.append)
+        [record] = records
+        assert (record["gradients"], record["lr"]) == (gradients, 3e-3)
+        assert sum(p.numel() for p in before) == 22_050_664 - 998 * (384 + 1)  # a head of two classes
+        assert all(p.isfinite().all() for p in trained.model.parameters())
+        assert any(not torch.equal(p, b) for p, b in zip(trained.model.parameters(), before, strict=True))
 
 
 @pytest.mark.timeout(900)
