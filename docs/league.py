@@ -6,6 +6,8 @@ python docs/league.py       reads docs/results/league.xz, writes docs/league.md 
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,20 +18,24 @@ from typing import Any
 from lookbehind._style import COLOURS, save
 from lookbehind.lab import Archive, Derived, Metric
 from lookbehind.lab.cell import Value, evaluate
+from lookbehind.lab.declared import METHODS as RIVAL_METHODS
 from lookbehind.lab.lookup import Results, remembered
+from lookbehind.lab.method import FIELDS, MINIBATCHES
 from lookbehind.lab.metrics import (
     calibration_error,
-    last_test_accuracy,
     noisy_accuracy_at,
     quantised_accuracy_at,
     sharpness_at,
     top_eigenvalue,
 )
+from lookbehind.lab.metrics_lifelong import final_forgetting
 from lookbehind.lab.report import difference
+from lookbehind.lab.run import Method, Workload
 from lookbehind.lab.statistics import shown
 from lookbehind.league.entrants import ENTRANTS, MORE, ONE, RIVALS, TWO, WHEN, Entrant
 from lookbehind.league.items import WHEN_BUDGET, reported
 from lookbehind.league.tasks import Task, tasks
+from lookbehind.methods import METHODS
 
 FOLDER = Path(__file__).resolve().parent
 SCALE = "cpu"
@@ -52,11 +58,38 @@ class Board:
 
     def accuracy(self, entrant: Entrant, budget: float) -> Value:
         """Return its test accuracy."""
-        return self.value(entrant, last_test_accuracy(), budget)
+        return self.value(entrant, self.task.accuracy, budget)
 
     def robust(self, entrant: Entrant, budget: float) -> Value:
-        """Return its accuracy with noisy weights."""
-        return self.value(entrant, noisy_accuracy_at(self.task.noise, SIGMA), budget)
+        """Return its accuracy with noisy weights; nothing where that is not measured."""
+        noise = self.task.noise
+        return Value() if noise is None else self.value(entrant, noisy_accuracy_at(noise, SIGMA), budget)
+
+    def forgetting(self, entrant: Entrant, budget: float) -> Value:
+        """Return its forgetting; nothing where nothing can be forgotten."""
+        return self.value(entrant, final_forgetting(), budget) if self.task.lifelong else Value()
+
+    @property
+    def second(self) -> tuple[str, Callable[[Entrant, float], Value], bool]:
+        """What stands beside accuracy: its name, a function, and whether more is better."""
+        if self.task.lifelong:
+            return "forgetting", self.forgetting, False
+        return f"σ = {SIGMA:g}", self.robust, True
+
+    @property
+    def names(self) -> list[str]:
+        """The entrants that take part."""
+        here = list(self.task.entrants.values())
+        return [name for name, entrant in ENTRANTS.items() if entrant in here]
+
+    @property
+    def known(self) -> list[str]:
+        """The entrants whose weights are measured: those of the last epoch."""
+        return [name for name in self.names if not ENTRANTS[name].stops_early]
+
+    def shown(self, name: str) -> str:
+        """Return an entrant's name with that of the base optimizer."""
+        return name.replace("SGD", self.task.plain)
 
     @property
     def middle(self) -> float:
@@ -65,7 +98,7 @@ class Board:
 
     def whole(self, budget: float) -> bool:
         """Return whether every entrant has its number at a budget: the runs of its winner with all fresh seeds."""
-        winners = [self.accuracy(entrant, budget).winner for entrant in ENTRANTS.values()]
+        winners = [self.accuracy(entrant, budget).winner for entrant in self.task.entrants.values()]
         return all(w is not None and all(self.results.result(run) is not None for run in w.runs) for w in winners)
 
 
@@ -77,9 +110,9 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 def board(at: Board) -> str:
     """Return a task's tables."""
-    middle, task = at.middle, at.task
-    others = len(ENTRANTS) - 1
-    order = sorted(ENTRANTS, key=lambda n: -(at.accuracy(ENTRANTS[n], middle).mean or 0.0))
+    middle, task, plain = at.middle, at.task, at.task.plain
+    others = len(at.names) - 1
+    order = sorted(at.names, key=lambda n: -(at.accuracy(ENTRANTS[n], middle).mean or 0.0))
     sgd, sam = at.accuracy(ENTRANTS["SGD"], middle), at.accuracy(ENTRANTS["SAM"], middle)
     best = at.accuracy(ENTRANTS[order[0]], middle)
     rows = []
@@ -91,47 +124,60 @@ def board(at: Board) -> str:
         against = [difference(now, other, others) for other in (sgd, sam)]
         rows.append(
             [
-                f"**{name}**" if tie else name,
+                f"**{at.shown(name)}**" if tie else at.shown(name),
                 *(at.accuracy(entrant, b).text() for b in task.budgets),
                 *("" if d is None or name in ("SGD", "SAM")[i : i + 1] else d.text() for i, d in enumerate(against)),
                 "" if now.winner is None else now.winner.label,
             ]
         )
-    heads = ["", *(f"{b:g} ×" for b in task.budgets), f"− SGD, {middle:g} ×", f"− SAM, {middle:g} ×", "chosen"]
+    heads = ["", *(f"{b:g} ×" for b in task.budgets), f"− {plain}, {middle:g} ×", f"− SAM, {middle:g} ×", "chosen"]
+    title, second, more = at.second
+    columns = _measured(task)
     measured = []
-    for name in sorted(known(), key=lambda n: -(at.robust(ENTRANTS[n], middle).mean or 0.0)):
+    for name in sorted(at.known, key=lambda n: (-1 if more else 1) * (second(ENTRANTS[n], middle).mean or 0.0)):
         entrant = ENTRANTS[name]
-        measured.append(
-            [
-                name,
-                *(at.robust(entrant, b).text() for b in task.budgets),
-                at.value(entrant, quantised_accuracy_at(task.bits, 4), middle).text(),
-                at.value(entrant, sharpness_at(task.sharpness, task.sharpness.radii[0]), middle).text(3),
-                at.value(entrant, top_eigenvalue(task.eigenvalue), middle).text(1),
-                at.value(entrant, calibration_error(task.calibration), middle).text(1),
-            ]
-        )
-    noisy = [f"σ = {SIGMA:g}, {b:g} ×" for b in task.budgets]
-    more = ["", *noisy, "4 bits", f"sharpness, r = {task.sharpness.radii[0]:g}", "λ₁", "calibration error"]
+        numbers = (second(entrant, b).text() for b in task.budgets)
+        at_middle = (at.value(entrant, metric, middle).text(digits) for _, metric, digits in columns)
+        measured.append([at.shown(name), *numbers, *at_middle])
+    beside = ["", *(f"{title}, {b:g} ×" for b in task.budgets), *(head for head, _, _ in columns)]
+    said = (
+        f"""The next table has test accuracies (%) with noisy weights and with weights of 4 bits. It also has \
+{_NUMBERS[len(columns) - 1]} measurements at
+{middle:g} ×."""
+        if columns
+        else "Accuracies are means over the tasks, at the end. The next table has forgetting (%), the least first."
+    )
     return f"""## {task.name}
 
-![Accuracy and robustness against cost](pictures/league-{at.name}.svg)
+![Accuracy and {"forgetting" if task.lifelong else "robustness"} against cost](pictures/league-{at.name}.svg)
 
 Test accuracy (%) at several budgets. A budget is in units of the recipe's own. A **bold** entrant is not shown to be
 below the first at {middle:g} ×.
 
 {table(heads, rows)}
 
-The next table has test accuracies (%) with noisy weights and with weights of 4 bits. It also has three measurements at
-{middle:g} ×.
+{said}
 
-{table(more, measured)}
+{table(beside, measured)}
 """
 
 
-def known() -> list[str]:
-    """Return the entrants whose weights are measured: those of the last epoch."""
-    return [name for name, entrant in ENTRANTS.items() if not entrant.stops_early]
+_NUMBERS = ("no", "one", "two", "three")
+
+
+def _measured(task: Task) -> list[tuple[str, Metric, int]]:
+    """Return what else is measured of a task: head, metric, digits."""
+    found: list[tuple[str, Metric, int]] = []
+    if task.bits is not None:
+        found.append(("4 bits", quantised_accuracy_at(task.bits, 4), 2))
+    if task.sharpness is not None:
+        radius = task.sharpness.radii[0]
+        found.append((f"sharpness, r = {radius:g}", sharpness_at(task.sharpness, radius), 3))
+    if task.eigenvalue is not None:
+        found.append(("λ₁", top_eigenvalue(task.eigenvalue), 1))
+    if task.calibration is not None:
+        found.append(("calibration error", calibration_error(task.calibration), 1))
+    return found
 
 
 def draw(at: Board) -> None:
@@ -140,46 +186,58 @@ def draw(at: Board) -> None:
 
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     panels: Any = figure.subplots(1, 2)
-    for axes, value, title in (
-        (panels[0], at.accuracy, "test accuracy (%)"),
-        (panels[1], at.robust, f"with noisy weights, σ = {SIGMA:g} (%)"),
+    title, second, more = at.second
+    title = f"with noisy weights, {title} (%)" if more else f"{title} (%), less is better"
+    for axes, value, better, head in (
+        (panels[0], at.accuracy, max, "test accuracy (%)"),
+        (panels[1], second, max if more else min, title),
     ):
         front = []
         for i, budget in enumerate(at.task.budgets):
-            found = {name: value(ENTRANTS[name], budget) for name in known()}
+            found = {name: value(ENTRANTS[name], budget) for name in at.known}
             means = {name: v.mean for name, v in found.items() if v.mean is not None}
             if not means:
                 continue
-            first = max(means, key=means.__getitem__)
+            first = better(means, key=means.__getitem__)
             front.append((budget, means[first]))
             axes.annotate(
-                first, (budget, means[first]), textcoords="offset points", xytext=(0, 7), fontsize=7, ha="center"
+                at.shown(first),
+                (budget, means[first]),
+                textcoords="offset points",
+                xytext=(0, 7),
+                fontsize=7,
+                ha="center",
             )
             for j, (name, mean) in enumerate(means.items()):
                 behind = difference(found[name], found[first], len(means) - 1)
                 ties = name == first or (behind is not None and not behind.shows)
                 colour = COLOURS[GROUP_COLOURS[ENTRANTS[name].group]]
                 x = budget + (j - len(means) / 2) * 0.012
-                label = ENTRANTS[name].group if i == 0 and name == _first_of(ENTRANTS[name].group) else None
+                label = ENTRANTS[name].group if i == 0 and name == _first_of(at, ENTRANTS[name].group) else None
                 axes.plot(
                     x, mean, "o", color=colour, markerfacecolor=colour if ties else "white", markersize=5, label=label
                 )
         axes.plot(*zip(*front, strict=True), color="0.6", linewidth=1, zorder=0)
         axes.set_xticks(list(at.task.budgets), [f"{b:g} ×" for b in at.task.budgets])
-        axes.set(xlabel="sample gradients, in units of the recipe's own", ylabel=title)
+        axes.set(xlabel="sample gradients, in units of the recipe's own", ylabel=head)
         axes.margins(x=0.12, y=0.12)
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=7, loc="lower left")
-    figure.suptitle(f"{at.task.name}: filled, not shown to be below the first; the line joins the first", fontsize=9)
+    figure.suptitle(
+        f"{at.task.name}: filled, not shown to be {'below' if more else 'behind'} the first; the line joins the first",
+        fontsize=9,
+    )
     save(figure, FOLDER / "pictures" / f"league-{at.name}.svg")
 
 
-def _first_of(group: str) -> str:
-    return next(name for name in known() if ENTRANTS[name].group == group)
+def _first_of(at: Board, group: str) -> str:
+    return next(name for name in at.known if ENTRANTS[name].group == group)
 
 
 def when(at: Board) -> str:
     """Return the table on which steps climb."""
+    if not isinstance(at.task.workload, Workload):
+        return ""
     value = {name: at.accuracy(entrant, WHEN_BUDGET) for name, entrant in WHEN.items()}
     if any(v.winner is None for v in value.values()):
         return ""
@@ -197,27 +255,28 @@ def when(at: Board) -> str:
 def bars(boards: list[Board]) -> str:
     """Return whether the family earned its place, by the bars that were set before anything was trained."""
     lines = []
-    cheap = [name for name in known() if ENTRANTS[name].group == ONE]
     for at in boards:
-        if 1.0 not in at.task.budgets:
+        if not {1.0, 2.0} <= set(at.task.budgets):
             continue
+        cheap = [name for name in at.known if ENTRANTS[name].group == ONE]
         sam, sgd = at.robust(ENTRANTS["SAM"], 2.0).mean, at.robust(ENTRANTS["SGD"], 1.0).mean
         plain, climbed = at.accuracy(ENTRANTS["SGD"], 1.0).mean, at.accuracy(ENTRANTS["SAM"], 2.0).mean
         robust = {name: at.robust(ENTRANTS[name], 1.0).mean or 0.0 for name in cheap}
         gains = {name: at.accuracy(ENTRANTS[name], 1.0).mean or 0.0 for name in cheap}
-        if None in (sam, sgd, plain, climbed):
+        if plain is None or climbed is None:
             continue
-        assert sam is not None and plain is not None and climbed is not None and sgd is not None  # noqa: PT018
-        first, best = max(robust, key=robust.__getitem__), max(gains, key=gains.__getitem__)
-        verdict = "as robust as SAM" if robust[first] >= sam else "less robust than SAM"
-        lines.append(
-            f"- {at.task.name}, noisy weights: {first} at 1 × has {shown(robust[first])} %. SAM at 2 × has "
-            f"{shown(sam)} %, SGD at 1 × {shown(sgd)} %. So {first} at 1 × is {verdict} at 2 ×, on this task."
-        )
+        base, best = at.task.plain, max(gains, key=gains.__getitem__)
+        if sam is not None and sgd is not None:
+            first = max(robust, key=robust.__getitem__)
+            verdict = "as robust as SAM" if robust[first] >= sam else "less robust than SAM"
+            lines.append(
+                f"- {at.task.name}, noisy weights: {first} at 1 × has {shown(robust[first])} %. SAM at 2 × has "
+                f"{shown(sam)} %, {base} at 1 × {shown(sgd)} %. So {first} at 1 × is {verdict} at 2 ×, on this task."
+            )
         share = (gains[best] - plain) / (climbed - plain) if climbed > plain else float("nan")
         lines.append(
-            f"- {at.task.name}, accuracy: SAM at 2 × is {shown(climbed - plain, sign=True)} points before SGD at 1 ×. "
-            f"{best} at 1 × is {shown(gains[best] - plain, sign=True)} points before it"
+            f"- {at.task.name}, accuracy: SAM at 2 × is {shown(climbed - plain, sign=True)} points before "
+            f"{base} at 1 ×. {best} at 1 × is {shown(gains[best] - plain, sign=True)} points before it"
             + (f" ({shown(100 * share, 0)} %)." if climbed > plain else ".")
         )
     return "\n".join(lines)
@@ -234,22 +293,31 @@ class Ranks:
         """Rank entrants on each task by a number of theirs, the largest first."""
         by_task = []
         for at in boards:
-            means = {name: value(at, ENTRANTS[name]).mean or 0.0 for name in known()}
+            means = {name: value(at, ENTRANTS[name]).mean or 0.0 for name in at.known}
             by_task.append({name: _rank(mean, list(means.values())) for name, mean in means.items()})
         return cls(by_task)
 
+    def of_entrant(self, name: str) -> list[float]:
+        """Return its ranks on the tasks in which it takes part."""
+        return [ranks[name] for ranks in self.by_task if name in ranks]
+
     def mean(self, name: str) -> float:
         """Return the mean over tasks."""
-        return fmean(ranks[name] for ranks in self.by_task)
+        return fmean(self.of_entrant(name))
 
     def text(self, name: str) -> str:
         """Return the mean, and the range over tasks."""
-        own = [ranks[name] for ranks in self.by_task]
+        own = self.of_entrant(name)
         return f"{fmean(own):.1f} ({min(own):g}–{max(own):g})"
 
     def first(self) -> str:
         """Return who has the lowest mean rank."""
-        return min(known(), key=self.mean)
+        return min(self.names, key=self.mean)
+
+    @property
+    def names(self) -> list[str]:
+        """Who takes part in any task."""
+        return [name for name in ENTRANTS if self.of_entrant(name)]
 
 
 def _rank(value: float, among: list[float]) -> float:
@@ -263,24 +331,29 @@ WISHES: dict[str, Callable[[Board, Entrant, float], Value]] = {
 
 
 def ranked(boards: list[Board], wish: str, budget: float) -> Ranks:
-    """Return the ranks by a wish, on the tasks that have the budget."""
-    return Ranks.of([at for at in boards if budget in at.task.budgets], lambda at, e: WISHES[wish](at, e, budget))
+    """Return the ranks by a wish, on the tasks that have the budget and the measurement."""
+    return Ranks.of(having(boards, wish, budget), lambda at, e: WISHES[wish](at, e, budget))
+
+
+def having(boards: list[Board], wish: str, budget: float) -> list[Board]:
+    """Return the tasks that have a budget, and what is wished."""
+    return [at for at in boards if budget in at.task.budgets and (wish == "accuracy" or at.task.noise is not None)]
 
 
 def over_all(boards: list[Board]) -> str:
     """Return the table of ranks over tasks; empty below two tasks."""
-    counts = {b: sum(b in at.task.budgets for at in boards) for b in (1.0, 2.0)}
-    columns = {(wish, b): ranked(boards, wish, b) for b, count in counts.items() if count > 1 for wish in WISHES}
+    counts = {(wish, b): len(having(boards, wish, b)) for b in (1.0, 2.0) for wish in WISHES}
+    columns = {(wish, b): ranked(boards, wish, b) for (wish, b), count in counts.items() if count > 1}
     if not columns:
         return ""
-    order = sorted(known(), key=columns.get(("accuracy", 2.0), next(iter(columns.values()))).mean)
-    rows = [[name, *(ranks.text(name) for ranks in columns.values())] for name in order]
-    heads = ["", *(f"{wish}, {b:g} ×" for wish, b in columns)]
-    tasks_of = ", ".join(f"{count} at {b:g} ×" for b, count in counts.items() if count > 1)
+    first = columns.get(("accuracy", 2.0), next(iter(columns.values())))
+    order = sorted(first.names, key=first.mean)
+    rows = [[name, *(ranks.text(name) if name in ranks.names else "" for ranks in columns.values())] for name in order]
+    heads = ["", *(f"{wish}, {b:g} × ({counts[wish, b]} tasks)" for wish, b in columns)]
     return f"""## Over all tasks
 
-The table has mean ranks among {len(known())} entrants. In brackets are the best and the worst rank on a task.
-Tasks: {tasks_of}.
+The table has mean ranks among {len(order)} entrants. In brackets are the best and the worst rank on a task.
+SGD stands for the base optimizer of a task, AdamW of the texts.
 
 {table(heads, rows)}
 """
@@ -291,12 +364,12 @@ def decisions(boards: list[Board]) -> list[str]:
     lines = []
     for at in boards:
         for budget in (b for b in at.task.budgets if b <= 2.0):
-            found = {name: at.accuracy(entrant, budget) for name, entrant in ENTRANTS.items()}
+            found = {name: at.accuracy(ENTRANTS[name], budget) for name in at.names}
             gap = difference(found["SAM"], found["SGD"], len(found) - 1)
             sam = f" SAM: {gap.text()}." if gap else ""
-            lines.append(f"**[{at.task.name}]({_anchor(at)}), {budget:g} ×:** {_first(found, 'SGD')}{sam}")
+            lines.append(f"**[{at.task.name}]({_anchor(at)}), {budget:g} ×:** {_first(found, at)}{sam}")
     for budget in (1.0, 2.0):
-        here = [at for at in boards if budget in at.task.budgets]
+        here = having(boards, "noisy weights", budget)
         if not here:
             continue
         ranks = ranked(boards, "noisy weights", budget)
@@ -305,7 +378,7 @@ def decisions(boards: list[Board]) -> list[str]:
         gains = [
             f"{gap.text()} ({at.task.name})"
             for at, own, sgd in pairs
-            if (gap := difference(own, sgd, len(known()) - 1))
+            if (gap := difference(own, sgd, len(at.known) - 1))
         ]
         lines.append(
             f"**Weights that will be perturbed, {budget:g} ×:** {name}, mean rank {ranks.text(name)}; points before "
@@ -318,15 +391,16 @@ def _anchor(at: Board) -> str:
     return "league.md#" + re.sub(r"[^a-z0-9 _-]", "", at.task.name.lower()).replace(" ", "-")
 
 
-def _first(found: dict[str, Value], rival: str) -> str:
-    """Say who is first, by how much before a rival, and how many cannot be told from it."""
+def _first(found: dict[str, Value], at: Board) -> str:
+    """Say who is first, by how much before the base optimizer, and how many cannot be told from it."""
+    rival = "SGD"
     means = {name: value.mean for name, value in found.items() if value.mean is not None}
     first = max(means, key=means.__getitem__)
     gaps = {name: difference(found[first], found[name], len(found) - 1) for name in means if name != first}
     ties = [name for name, gap in gaps.items() if gap is not None and not gap.shows]
-    before = "" if first == rival else f", {gaps[rival].text()} points before {rival}" if gaps[rival] else ""
+    before = "" if first == rival else f", {gaps[rival].text()} points before {at.shown(rival)}" if gaps[rival] else ""
     told = f"{len(ties)} of {len(gaps)} others cannot be told from it" if ties else "shown against all others"
-    return f"{first}, {found[first].text()} %{before}; {told}."
+    return f"{at.shown(first)}, {found[first].text()} %{before}; {told}."
 
 
 def front(boards: list[Board]) -> str:
@@ -335,12 +409,12 @@ def front(boards: list[Board]) -> str:
     for at in boards:
         parts, plain = [], []
         for budget in sorted({at.task.budgets[0], at.middle}):
-            found = {name: at.accuracy(entrant, budget) for name, entrant in ENTRANTS.items()}
+            found = {name: at.accuracy(ENTRANTS[name], budget) for name in at.names}
             parts.append(f"{budget:g} ×: {_lead(found)}")
             plain.append(f"{shown(found['SGD'].mean or 0.0)} at {budget:g} ×")
-        lines.append(f"- {at.task.name}. {' '.join(parts)} SGD itself: {', '.join(plain)}.")
+        lines.append(f"- {at.task.name}. {' '.join(parts)} {at.task.plain} itself: {', '.join(plain)}.")
     at, budget = boards[0], boards[0].task.budgets[0]
-    robust = {name: at.robust(ENTRANTS[name], budget) for name in known()}
+    robust = {name: at.robust(ENTRANTS[name], budget) for name in at.known}
     return "\n".join([*lines, f"- {at.task.name}, noisy weights. {budget:g} ×: {_lead(robust)}"])
 
 
@@ -402,8 +476,13 @@ lookbehind report league --scale cpu --store docs/results/league.xz
 
 {trials}
 
+**Entrants.** `base` is SGD with momentum, or AdamW for the texts. Each call has the first setting that is tried.
+Averages and `SignedMomentumSAM` are in `lookbehind.league.rivals`; all else is in `lookbehind`.
+
+{calls()}
+
 **What these tasks cannot tell.** Nets of 24,000 to 75,000 weights on small images are not ImageNet. They show in
-minutes what happens with noisy labels and without.
+minutes what happens with noisy labels and without. Of MiniLM only the last layer is trained.
 
 {waits}
 ## Did the cheap methods earn their place?
@@ -425,6 +504,54 @@ All entrants spend {WHEN_BUDGET:g} gradients a step of the recipe. SAM climbs in
 every step, train for as many gradients.
 
 {climbing}"""
+
+
+def call(method: Method) -> str:
+    """Return the constructor call of a method, around ``base``."""
+    if method.kind == "base":
+        return "base"
+    given: dict[str, Any] = dict(method.options) | method.model_dump(include=set(FIELDS), exclude_none=True)
+    given.pop(MINIBATCHES, None)
+    if given.get("perturbation") == "sam":
+        del given["perturbation"]
+    if "gather" in given:
+        given["gradient"] = given.pop("gather")
+    if method.kind not in RIVAL_METHODS:
+        record = METHODS["multistep_sam" if method.kind == "multistep" else method.kind]
+        return f"{record.kind.__name__}(base, {_written(given)})"
+    build = RIVAL_METHODS[method.kind].build
+    parameters = inspect.signature(build).parameters
+    given = {n: p.default for n, p in parameters.items() if p.default is not p.empty} | given
+    # A rule of several optimizers is written out; an average needs the model, too.
+    [returned] = [node for node in ast.walk(ast.parse(inspect.getsource(build))) if isinstance(node, ast.Return)]
+    written = _Filled(given).visit(returned.value)
+    if any(isinstance(node, ast.Lambda) for node in ast.walk(written)):
+        more = "".join(f"{name}, " for name in ("model", "steps") if name in parameters)
+        return f"{build.__name__}(base, {more}{_written(given)})"
+    return ast.unparse(written)
+
+
+class _Filled(ast.NodeTransformer):
+    """Put values in the place of names."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(self.values[node.id]) if node.id in self.values else node
+
+
+def _written(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())
+
+
+def calls() -> str:
+    """Return the table of entrants and their constructor calls, with the first setting that each tries."""
+    rows = []
+    for name, entrant in ENTRANTS.items():
+        [first] = entrant.candidates(tasks(SCALE)["digits-noisy"].workload, (0,), 1.0, 1)
+        rows.append([name, f"`{call(first.runs[0].method)}`"])
+    return table(["entrant", "call"], rows)
 
 
 def boards_of(results: Results) -> list[Board]:

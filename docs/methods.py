@@ -220,7 +220,7 @@ def league(record: Record) -> str:
         rows = [_row(line) for line in lines[2:]]
         names = (record.title, f"{record.title},", f"{record.title} around")
         own = [row for row in rows if row[0] == names[0] or row[0].startswith(names[1:])]
-        others = [row for row in rows if row[0] in ("SAM", "SGD") and row not in own]
+        others = [row for row in rows if row[0] in ("SAM", "SGD", "AdamW") and row not in own]
         heads = [board.split("\n")[0], *(_row(lines[0])[i] for i in budgets)]
         shown = [[row[0], *(row[i] for i in budgets)] for row in own + others]
         tables.append("\n".join(f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *shown]))

@@ -59,3 +59,84 @@ def test_the_sentences_by_hand(league: Any) -> None:
     sentence = text.split(f"- {at.task.name}. 1 ×: ")[1].split(", ")[0]
     assert best in sentence
     assert f"{means[best]:.2f} ± " in sentence
+
+
+def test_each_call_builds_what_the_lab_builds(league: Any) -> None:
+    """The page's calls, run as a user would write them."""
+    import torch
+
+    import lookbehind
+    from lookbehind.lab.build import optimizer_of
+    from lookbehind.league import rivals
+    from lookbehind.league.entrants import ENTRANTS
+    from lookbehind.league.tasks import tasks
+
+    known = {**vars(rivals), **{name: getattr(lookbehind, name) for name in lookbehind.__all__}}
+    page = (DOCS / "league.md").read_text()
+    workload = tasks("cpu")["texts-noisy"].workload
+    for name, entrant in ENTRANTS.items():
+        [call] = re.findall(rf"^\| {re.escape(name)} \| `(.*)` \|$", page, re.MULTILINE)
+        model = torch.nn.Linear(2, 1)
+        base = torch.optim.AdamW(model.parameters(), lr=0.1)
+        made = eval(call, known, {"base": base, "model": model, "steps": 8})
+        [first] = entrant.candidates(workload, (0,), 1.0, 1)
+        model = torch.nn.Linear(2, 1)
+        base = torch.optim.AdamW(model.parameters(), lr=0.1)
+        expected = optimizer_of(first.runs[0].method, base, model, lambda: 8)
+        assert type(made) is type(expected), name
+        assert settings(made) == settings(expected), name
+        if isinstance(made, rivals.Averaged):
+            assert [made.share(t) for t in range(9)] == [expected.share(t) for t in range(9)]
+            assert made.first == expected.first
+
+
+def settings(optimizer: Any) -> list[dict[str, Any]]:
+    """Return all numbers of the groups, and the words of the optimizer and of those that it wraps."""
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    while True:
+        groups.append({k: v for k, v in vars(optimizer).items() if isinstance(v, str | float | int)})
+        if not hasattr(optimizer, "base"):
+            return groups
+        optimizer = optimizer.base
+
+
+def test_a_board_of_a_stream_and_of_texts(league: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that are made up: forgetting is told where there are tasks, and ranks only of what is measured."""
+    from dataclasses import replace
+
+    from lookbehind.lab.cell import Candidate, Value
+    from lookbehind.league.entrants import ENTRANTS
+    from lookbehind.league.tasks import tasks
+
+    order = list(ENTRANTS.values())
+
+    def value(self: Any, entrant: Any, metric: Any, budget: float) -> Value:
+        """The first entrants have the largest numbers, and with them the most forgetting."""
+        number = 90.0 - order.index(entrant) + budget
+        by_seed = {seed: number + 0.1 * seed for seed in range(3)}
+        return Value(mean=number, std=0.1, n=3, by_seed=by_seed, winner=Candidate("ρ=1", ()))
+
+    monkeypatch.setattr(league.Board, "value", value)
+    monkeypatch.setattr(league, "FOLDER", tmp_path)
+    (tmp_path / "pictures").mkdir()
+    boards = [league.Board(name, tasks("cpu")[name], None) for name in ("digits-noisy", "texts-noisy", "stream")]
+    boards = [replace(at, task=replace(at.task, budgets=(1.0, 2.0))) for at in boards]
+    digits, texts, stream = map(league.board, boards)
+    assert "| **AdamW** |" in texts
+    assert "SGD" not in texts
+    assert "λ₁" in digits
+    assert "λ₁" not in texts
+    assert "forgetting, 1 ×" in stream
+    assert "Climb while accumulating" not in stream
+    least = stream.split("forgetting, 2 × |\n")[1].splitlines()[1]
+    assert least.startswith("| Lookbehind, k = 2, adaptive α |")
+    assert league.bars(boards).count("noisy weights") == 2
+    assert league.bars(boards).count("accuracy: SAM") == 3
+    overall = league.over_all(boards)
+    assert "accuracy, 1 × (3 tasks) | noisy weights, 1 × (2 tasks)" in overall
+    assert "| SGD | 1.0 (1–1) | 1.0 (1–1) |" in overall
+    assert any("AdamW" in line for line in league.decisions(boards))
+    assert "AdamW itself: " in league.front(boards)
+    for at in boards:
+        league.draw(at)
+    assert "forgetting (%)" in (tmp_path / "pictures" / "league-stream.svg").read_text()

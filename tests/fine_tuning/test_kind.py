@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lookbehind.lab import Method, Record, Run, Store, Workload, execute
 from lookbehind.lab.estimate import gradients
 from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.metrics import untouched_accuracy
+from lookbehind.lab.run import CalibrationSettings, NoiseSettings, QuantisationSettings, SharpnessSettings
 from lookbehind.lab.work import work
 from lookbehind.lab.workloads import fetch, training
 from lookbehind.lab.workloads.scores import accuracy_of
@@ -226,3 +228,30 @@ def test_costs() -> None:
         work(Run(workload=TEXTS, method=SAM))
     with pytest.raises(ValueError, match="train, validation and test are needed of texts"):
         work(Run(workload=changed(minilm, train=None), method=SAM))
+
+
+def test_warm_up_then_cosine() -> None:
+    """By hand: quarters of the rate, then half a wave over the epochs that are left."""
+    w = changed(IMAGES, epochs=7, warmup=3, schedule="cosine")
+    assert w.for_epochs(14).warmup == 6
+    rates: list[float] = []
+    training(Run(workload=w, method=SAM), "cpu").train(lambda record: rates.append(record["lr"] / w.lr))
+    wave = [(1 + math.cos(math.pi * i / 4)) / 2 for i in range(4)]
+    assert rates == pytest.approx([1 / 4, 1 / 2, 3 / 4, *wave])
+
+
+@pytest.mark.parametrize("workload", [changed(TEXTS, frozen=2), IMAGES])
+def test_a_finished_run_is_measured(workload: FineTuning, tmp_path: Path) -> None:
+    """With no noise and many bits the accuracy is the run's; with no radius the sharpness is nothing."""
+    run, store = Run(workload=workload, method=SAM), Store(tmp_path)
+    noise, bits = NoiseSettings(sigmas=(0.0, 0.5), draws=2), QuantisationSettings(bits=(16,))
+    sharpness = SharpnessSettings(radii=(0.0, 0.5), m=20, images=30)
+    last = execute(run, store, [noise, bits, sharpness, CalibrationSettings()]).last
+    measured = store.measured(run, noise)
+    assert measured["accuracies"][0] == pytest.approx([last.test] * 2)
+    assert measured["accuracies"][1] != measured["accuracies"][0]
+    assert store.measured(run, bits)["per_tensor"] == pytest.approx([last.test])
+    none, some = store.measured(run, sharpness)["values"]
+    assert none == pytest.approx(0.0, abs=1e-6)
+    assert some > 0
+    assert 0 <= store.measured(run, CalibrationSettings())["error"] <= 100

@@ -47,6 +47,11 @@ CLIMB: dict[str, Any] = {"perturbation": "sam", "rho": 0.05}
 SGD = Method(kind="base")
 METHODS: dict[str, tuple[Stream, Method, Callable[[torch.nn.Module], Learner]]] = {
     "sgd": (STREAM, SGD, lambda m: Replay(m, torch.optim.SGD(m.parameters(), lr=0.05), Reservoir(0), 2)),
+    "sgd-momentum": (
+        STREAM.model_copy(update={"momentum": 0.9, "weight_decay": 1e-3}),
+        SGD,
+        lambda m: Replay(m, torch.optim.SGD(m.parameters(), 0.05, momentum=0.9, weight_decay=1e-3), Reservoir(0), 2),
+    ),
     "er-sam": (
         REPLAYED,
         Method(kind="sam", **CLIMB),
@@ -164,6 +169,24 @@ def test_every_option_arrives() -> None:
     replay = learner_of(REPLAYED, SGD, torch.nn.Linear(2, 6), 0)
     assert isinstance(replay, Replay)
     assert (replay.push, replay.clip, replay.memory.capacity) == ("every", 2.0, 20)
+
+
+def test_a_method_that_asks_for_the_steps_of_all_tasks_gets_them() -> None:
+    """SWA starts after half of them."""
+    from lookbehind.league import rivals
+
+    run = Run(workload=STREAM, method=Method(kind="swa", options={"start": 0.5}), seed=1)
+    trained = training(run, "cpu")
+    assert isinstance(trained, Lifelong)
+    swa: Any = trained.learner.optimizer
+    assert isinstance(swa, rivals.Averaged)
+    trained.train(lambda record: None)
+    assert swa.first == round(0.5 * swa.steps)
+
+
+def test_c_maml_takes_no_momentum() -> None:
+    with pytest.raises(ValidationError, match="C-MAML has steps of its own"):
+        Run(workload=META.model_copy(update={"momentum": 0.9}), method=METHODS["lookbehind-c-maml"][1])
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lookbehind.models import VisionTransformer, build, vit_base, vit_tiny
+from lookbehind.models import VisionTransformer, build, vit_base, vit_small, vit_tiny
 from lookbehind.models.vit import sines
 
 # The names and shapes that timm's vit_base_patch16_224 has, a block standing for all twelve.
@@ -53,6 +53,12 @@ def test_vit_b_has_the_names_shapes_and_number_of_parameters_of_timm() -> None:
     assert {name: tuple(value.shape) for name, value in model.state_dict().items()} == TIMM
     assert sum(p.numel() for p in model.parameters()) == 86_567_656
     assert sum(math.prod(shape) for shape in TIMM.values()) == 86_567_656
+
+
+def test_vit_s_has_the_number_of_parameters_of_timm() -> None:
+    with torch.device("meta"):
+        model = vit_small()
+    assert sum(p.numel() for p in model.parameters()) == 22_050_664
 
 
 def naive(state: dict[str, np.ndarray], image: np.ndarray, patch: int, heads: int, depth: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, MultiStepLR
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
 
 from lookbehind._minibatch import Loss
 from lookbehind.data import Data, Source, default_root, fetch, read
@@ -176,6 +176,10 @@ def _named(method: Method, base: Optimizer, model: nn.Module, steps: Steps) -> O
 
 def scheduler_of(workload: Workload | FineTuning, base: Optimizer) -> LRScheduler:
     """Return the learning rates, to be stepped once an epoch."""
+    if isinstance(workload, FineTuning) and (warmup := workload.warmup):
+        rest = workload.model_copy(update={"epochs": workload.epochs - warmup, "warmup": 0})
+        both = [LinearLR(base, 1 / (warmup + 1), total_iters=warmup), scheduler_of(rest, base)]
+        return SequentialLR(base, both, [warmup])
     match workload.schedule:
         case "cosine":
             return CosineAnnealingLR(base, T_max=workload.epochs)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from lookbehind.lab.cell import Cell, Derived
+from lookbehind.lab.fine_tuning import FineTuning
 from lookbehind.lab.lookup import Results, remembered
 from lookbehind.lab.parts import Part, cells
 from lookbehind.lab.report import Task, tasks
@@ -59,6 +60,7 @@ TWO_CORES = Device(
         ("lifelong-conv2", 8): 7_000,  # in minibatches of ten
         ("lifelong-conv2", 14): 6_000,
         ("vit-tiny", 8): 1_500,
+        ("minilm, 1 layers", 12): 750,  # processor time on a busy machine
         ("minilm, 1 layers", 16): 660,
         ("transformer of 2 layers, width 96", 10): 1_600,
     },
@@ -150,7 +152,7 @@ def seconds(run: Run, measurements: Iterable[Measurement], device: Device) -> fl
     needed = work(run)
     examples = needed.epochs * (needed.examples * run.gradients_per_step + FORWARD * needed.evaluated)
     for measurement in measurements:
-        assert isinstance(run.workload, Workload)  # others are not measured
+        assert isinstance(run.workload, Workload | FineTuning)  # others are not measured
         train, _, test = sizes(run.workload)
         examples += _measuring(measurement, train, test)
     return device.overhead + examples / device.rate(needed)

@@ -38,6 +38,7 @@ class FineTuning(Declared):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of SGD
     weight_decay: NonNegative = 1e-4
     schedule: Literal["constant", "cosine"] = "constant"
+    warmup: Annotated[int, Field(ge=0)] = 0  # first epochs, in which the learning rate climbs to ``lr``
 
     @model_validator(mode="after")
     def _fitting(self) -> FineTuning:
@@ -60,5 +61,5 @@ class FineTuning(Declared):
         return self.weights is not None and not self.new_head
 
     def for_epochs(self, epochs: int) -> FineTuning:
-        """Return the same for another number of epochs."""
-        return self.model_copy(update={"epochs": epochs})
+        """Return the same for another number of epochs, the warm-up in proportion."""
+        return self.model_copy(update={"epochs": epochs, "warmup": round(self.warmup * epochs / self.epochs)})

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from lookbehind.data import Data, Part
-from lookbehind.lab.build import data_of, loss_of, of_images, trainer_of
+from lookbehind.fine_tuning import Corpus
+from lookbehind.fine_tuning.texts import Texts
+from lookbehind.lab.build import loss_of
 from lookbehind.lab.environment import environment
 from lookbehind.lab.result import finite
 from lookbehind.lab.run import (
@@ -21,8 +23,10 @@ from lookbehind.lab.run import (
     QuantisationSettings,
     Run,
     SharpnessSettings,
+    Workload,
 )
 from lookbehind.lab.store import Store
+from lookbehind.lab.workloads import training
 from lookbehind.measure import m_sharpness, noisy_accuracy, quantised_accuracy, top_eigenvalues
 from lookbehind.measure.noise import Minibatches
 from lookbehind.optim import Adaptive, Euclidean
@@ -37,8 +41,10 @@ def measure(run: Run, store: Store, measurement: Measurement, device: str) -> No
     """
     weights = store.weights(run)
     assert weights is not None  # the caller has looked
-    data = data_of(run, device)
-    model = trainer_of(run, data, device).model
+    trained: Any = training(run, device)
+    if not hasattr(trained, "parts"):
+        raise TypeError(f"the workload is a {type(run.workload).__name__}; only classifiers are measured")
+    model, data = trained.model, trained.parts
     model.load_state_dict(weights)
     start = time.perf_counter()
     values = _values(run, measurement, model, data)
@@ -46,17 +52,18 @@ def measure(run: Run, store: Store, measurement: Measurement, device: str) -> No
     store.save_measurement(run, measurement, finite(values), about)
 
 
-def _values(run: Run, measurement: Measurement, model: nn.Module, data: Data) -> dict[str, Any]:
+def _values(run: Run, measurement: Measurement, model: nn.Module, data: Data | Corpus) -> dict[str, Any]:
+    workload: Any = run.workload
+    batch = workload.batch
+    loss = loss_of(workload) if isinstance(workload, Workload) else nn.functional.cross_entropy
     match measurement:
         case SharpnessSettings():
             # η = 0 is eq. 8 to the letter.
             rule = Euclidean() if measurement.perturbation == "sam" else Adaptive(eta=0.0)
             minibatches = first(data.train, measurement.images).minibatches(measurement.m)
-            loss = loss_of(of_images(run))
             found = m_sharpness(model, loss, minibatches, measurement.radii, perturbation=rule, steps=measurement.steps)
             return found.to_dict()
         case NoiseSettings():
-            batch = of_images(run).batch
             noisy = noisy_accuracy(
                 model,
                 data.train.minibatches(batch),
@@ -68,12 +75,11 @@ def _values(run: Run, measurement: Measurement, model: nn.Module, data: Data) ->
             )
             return noisy.to_dict()
         case QuantisationSettings():
-            batch = of_images(run).batch
             test, train = data.test.minibatches(batch), data.train.minibatches(batch)
             return quantised_accuracy(model, test, measurement.bits, train_minibatches=train).to_dict()
         case EigenvalueSettings():
             minibatches = first(data.train, measurement.images).minibatches(measurement.m)
-            return top_eigenvalues(model, loss_of(of_images(run)), minibatches, steps=measurement.steps).to_dict()
+            return top_eigenvalues(model, loss, minibatches, steps=measurement.steps).to_dict()
         case CalibrationSettings():
             return {"error": calibration(model, data.test.minibatches(256), measurement.bins)}
 
@@ -98,9 +104,11 @@ def calibration(model: nn.Module, minibatches: Minibatches, bins: int) -> float:
     return 100.0 * float(sums.abs().sum()) / len(difference)
 
 
-def first(part: Part, images: int | None) -> Part:
-    """Return the first so many images of a part, or all of them."""
-    if images is None:
+def first(part: Part | Texts, images: int | None) -> Part | Texts:
+    """Return the first so many examples of a part, or all of them."""
+    if images is None or images >= len(part):
         return part
-    index = torch.arange(min(images, len(part)))
+    index = torch.arange(images)
+    if isinstance(part, Texts):
+        return replace(part, inputs=part.inputs[index], labels=part.labels[index], lengths=part.lengths[index])
     return replace(part, pixels=part.pixels[index], labels=part.labels[index.to(part.labels.device)])

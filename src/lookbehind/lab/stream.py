@@ -43,6 +43,8 @@ class Stream(Declared):
     epochs: Count = 10  # of each task
     batch: Count = 10
     lr: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: NonNegative = 0.0
     memory: Annotated[int, Field(ge=0)] = 0  # images that the replay memory holds; 0: no replay
     replay: Annotated[int, Field(ge=0)] = 10  # of them drawn for each minibatch
     replacement: bool = True
@@ -72,6 +74,8 @@ class Stream(Declared):
             raise ValueError(f"rate is {method.rate}; a stream has a learning rate of its own: give it another lr")
         if self.cmaml is None:
             return
+        if self.momentum or self.weight_decay:
+            raise ValueError("momentum and weight_decay are of SGD; C-MAML has steps of its own")
         if method.kind not in ("lookahead", "lookbehind") or (method.kind == "lookahead" and method.perturbation):
             raise ValueError(f"the method is {method.title!r}; C-MAML exists with lookahead and with lookbehind sam")
         if method.kind == "lookahead" and method.alpha != 1.0:

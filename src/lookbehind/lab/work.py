@@ -88,22 +88,17 @@ def fine_tuning_work(workload: FineTuning) -> Work:
         ValueError: if it trains on texts and does not say how many, or with an encoder that is not in ``ENCODERS``.
 
     """
+    train, validation, test = sizes(workload)
     if workload.inputs == "images":
-        train, validation, test = sizes(workload)
         images = _images(workload)
         size, model = images.size, workload.model
         flops = partial(forward_flops, workload.model, images.channels, size, images.classes)
     else:
-        if workload.train is None or workload.validation is None or workload.test is None:
-            raise ValueError(
-                "train, validation and test are needed of texts: how many there are is in their files only"
-            )
         if workload.model not in ENCODERS:
             raise ValueError(
                 f"the cost of the encoder {workload.model!r} is unknown; known are {', '.join(ENCODERS)}, and "
                 "lookbehind.lab.work.ENCODERS takes more"
             )
-        train, validation, test = workload.train, workload.validation, workload.test
         size = workload.length
         layers, parameters = ENCODERS[workload.model]
         model = f"{workload.model}, {layers - workload.frozen} layers"
@@ -192,7 +187,18 @@ def _translation_flops(w: Translation, tokens: int) -> int:
 
 
 def sizes(workload: Workload | FineTuning | Stream) -> tuple[int, int, int]:
-    """Return the numbers of training, validation and test images, by the rules of ``lookbehind.data.load``."""
+    """Return the numbers of training, validation and test examples, by the rules of ``lookbehind.data.load``.
+
+    Raises:
+        ValueError: if texts do not say how many they are, or the data set is unknown.
+
+    """
+    if isinstance(workload, FineTuning) and workload.inputs == "texts":
+        if workload.train is None or workload.validation is None or workload.test is None:
+            raise ValueError(
+                "train, validation and test are needed of texts: how many there are is in their files only"
+            )
+        return workload.train, workload.validation, workload.test
     images = _images(workload)
     if not images.test:
         train = 1000 if workload.train is None else workload.train
@@ -226,6 +232,7 @@ FLOPS: dict[tuple[str, int, int, int], int] = {
     ("resnet50", 3, 32, 100): 2_596_028_416,
     ("resnet8", 1, 14, 10): 4_988_288,
     ("vit-b-16", 3, 224, 1000): 35_127_656_448,
+    ("vit-s-16", 3, 224, 1000): 9_197_764_608,
     ("vit-tiny", 1, 8, 10): 6_990_080,
     ("wrn-28-10", 3, 32, 100): 10_486_772_736,
     ("wrn-28-2", 3, 32, 10): 428_706_304,

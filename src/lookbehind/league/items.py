@@ -13,14 +13,15 @@ from lookbehind.lab.metrics import (
     best_validation_accuracy,
     calibration_error,
     last_test_accuracy,
-    last_validation_accuracy,
     noisy_accuracy_at,
     quantised_accuracy_at,
     sharpness_at,
     top_eigenvalue,
 )
+from lookbehind.lab.metrics_lifelong import final_forgetting
 from lookbehind.lab.parts import Declaration, Part, Point, Row, Scatter, Style, Table
-from lookbehind.league.entrants import ENTRANTS, MORE, ONE, RIVALS, TWO, WHEN, Entrant
+from lookbehind.lab.run import Workload
+from lookbehind.league.entrants import MORE, ONE, RIVALS, TWO, WHEN, Entrant
 from lookbehind.league.study import study
 from lookbehind.league.tasks import Task, tasks
 
@@ -60,9 +61,9 @@ def reported(entrant: Entrant, task: Task, budget: float, metric: Metric) -> Der
     candidates = entrant.candidates(task.workload, task.tuning, budget, task.trials)
     if entrant.stops_early:
         tuned = Cell(candidates, accuracy_at_best_validation(), best_validation_accuracy())
-        metric = accuracy_at_best_validation() if metric == last_test_accuracy() else metric
+        metric = accuracy_at_best_validation() if metric == task.accuracy else metric
     else:
-        tuned = Cell(candidates, last_test_accuracy(), last_validation_accuracy())
+        tuned = Cell(candidates, task.accuracy, task.validation)
     return Derived((tuned,), Fresh(task.fresh), metric)
 
 
@@ -83,40 +84,51 @@ def _table(
     return Table(f"{task.name}: {title}", heads, rows, against=against, digits=digits)
 
 
+def _measured(task: Task) -> list[tuple[str, Metric, str | None, int]]:
+    """Return the task's other numbers: title, metric, the row to compare with, digits."""
+    found: list[tuple[str, Metric, str | None, int]] = []
+    if task.lifelong:
+        found.append(("forgetting (%)", final_forgetting(), task.plain, 2))
+    if task.noise is not None:
+        sigma = task.noise.sigmas[1]
+        title = f"test accuracy (%) with noisy weights, σ = {sigma:g}"
+        found.append((title, noisy_accuracy_at(task.noise, sigma), "SAM", 2))
+    if task.bits is not None:
+        found.append(("test accuracy (%) with weights of 4 bits", quantised_accuracy_at(task.bits, 4), "SAM", 2))
+    if task.sharpness is not None:
+        radius = task.sharpness.radii[0]
+        found.append((f"sharpness at radius {radius:g}", sharpness_at(task.sharpness, radius), None, 4))
+    if task.eigenvalue is not None:
+        found.append(("largest Hessian eigenvalue", top_eigenvalue(task.eigenvalue), None, 2))
+    if task.calibration is not None:
+        found.append(("expected calibration error (%)", calibration_error(task.calibration), None, 2))
+    return found
+
+
 def _board(name: str, scale: str) -> Declaration:
     task = tasks(scale)[name]
-    known = {n: e for n, e in ENTRANTS.items() if not e.stops_early}  # its weights are those of the last epoch
+    entrants = task.entrants
+    known = {n: e for n, e in entrants.items() if not e.stops_early}  # its weights are those of the last epoch
     middle = task.budgets[len(task.budgets) // 2]
-    sigma, radius = task.noise.sigmas[1], task.sharpness.radii[0]
     parts: list[Part] = [
-        _table("test accuracy (%), against SGD", task, ENTRANTS, last_test_accuracy(), task.budgets, "SGD"),
-        _table("test accuracy (%), against SAM", task, ENTRANTS, last_test_accuracy(), task.budgets, "SAM"),
+        _table(f"test accuracy (%), against {rival}", task, entrants, task.accuracy, task.budgets, rival)
+        for rival in (task.plain, "SAM")
     ]
-    measured = (
-        (f"test accuracy (%) with noisy weights, σ = {sigma:g}", noisy_accuracy_at(task.noise, sigma), "SAM", 2),
-        ("test accuracy (%) with weights of 4 bits", quantised_accuracy_at(task.bits, 4), "SAM", 2),
-        (
-            f"sharpness at radius {radius:g}",
-            sharpness_at(task.sharpness, radius),
-            None,
-            4,
-        ),
-        ("largest Hessian eigenvalue", top_eigenvalue(task.eigenvalue), None, 2),
-        ("expected calibration error (%)", calibration_error(task.calibration), None, 2),
-    )
+    measured = _measured(task)
     for title, metric, against, digits in measured:
         parts.append(_table(title, task, known, metric, task.budgets, against, digits))
+    said, second = measured[0][:2]
     points = tuple(
         Point(
             n,
-            reported(e, task, middle, last_test_accuracy()),
-            reported(e, task, middle, noisy_accuracy_at(task.noise, sigma)),
+            reported(e, task, middle, task.accuracy),
+            reported(e, task, middle, second),
             STYLES[e.group],
         )
         for n, e in known.items()
     )
     title = f"{task.name}: at {middle:g} × the recipe's gradients"
-    parts.append(Scatter(title, "test accuracy (%)", f"with noisy weights, σ = {sigma:g} (%)", points))
+    parts.append(Scatter(title, "test accuracy (%)", said, points))
     return Declaration(tuple(parts), NOTES)
 
 
@@ -124,8 +136,8 @@ def _board(name: str, scale: str) -> Declaration:
 def _when(scale: str) -> Declaration:
     parts = tuple(
         _table(title, task, WHEN, metric, (WHEN_BUDGET,), "SGD")
-        for name, task in tasks(scale).items()
-        if name.endswith("noisy")
+        for task in tasks(scale).values()
+        if isinstance(task.workload, Workload) and task.workload.noise and task.noise
         for title, metric in (
             ("test accuracy (%) by which steps climb", last_test_accuracy()),
             ("with noisy weights", noisy_accuracy_at(task.noise, task.noise.sigmas[1])),

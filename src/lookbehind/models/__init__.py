@@ -5,7 +5,7 @@ from lookbehind.models.lifelong import lifelong_conv2, lifelong_conv3, lifelong_
 from lookbehind.models.registry import MODELS, Model, build
 from lookbehind.models.resnet import resnet, resnet18, resnet34, resnet50, small_resnet
 from lookbehind.models.transformer import TranslationTransformer
-from lookbehind.models.vit import VisionTransformer, vit_base, vit_tiny
+from lookbehind.models.vit import VisionTransformer, vit_base, vit_small, vit_tiny
 from lookbehind.models.wide_resnet import wide_resnet
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "resnet50",
     "small_resnet",
     "vit_base",
+    "vit_small",
     "vit_tiny",
     "wide_resnet",
 ]

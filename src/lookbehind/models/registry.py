@@ -12,7 +12,7 @@ from lookbehind._words import allowed
 from lookbehind.models.convnet import ConvNet
 from lookbehind.models.lifelong import lifelong_conv2, lifelong_conv3, lifelong_conv4
 from lookbehind.models.resnet import resnet18, resnet34, resnet50, small_resnet
-from lookbehind.models.vit import vit_base, vit_tiny
+from lookbehind.models.vit import vit_base, vit_small, vit_tiny
 from lookbehind.models.wide_resnet import wide_resnet
 
 
@@ -37,6 +37,7 @@ MODELS: dict[str, Model] = {
     "resnet50": Model(resnet50, "ResNet-50 with a 3×3 stem, 23,520,842 parameters (the paper's, CIFAR-100)"),
     "resnet18": Model(resnet18, "ResNet-18 with a 7×7 stem, 11,181,642 parameters (the paper's, ImageNet)"),
     "vit-tiny": Model(vit_tiny, "Vision Transformer of 4 blocks for small images, 201,610 parameters"),
+    "vit-s-16": Model(vit_small, "ViT-S/16 for 224×224 pixels, 21,669,514 parameters"),
     "vit-b-16": Model(vit_base, "ViT-B/16 for 224×224 pixels, 85,806,346 parameters (the paper's, ImageNet)"),
     "lifelong-conv2": Model(lifelong_conv2, "two strided convolutions, three linear layers, 23,210 parameters"),
     "lifelong-conv3": Model(
@@ -49,7 +50,7 @@ MODELS: dict[str, Model] = {
 
 
 def build(name: str, channels: int = 3, classes: int = 10) -> nn.Module:
-    """Build a model by its name in ``MODELS``. All but resnet18 and vit-b-16 are meant for small images.
+    """Build a model by its name in ``MODELS``. All but resnet18, vit-s-16 and vit-b-16 are meant for small images.
 
     Args:
         name: one of ``MODELS``.

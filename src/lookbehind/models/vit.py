@@ -157,6 +157,17 @@ def vit_base(channels: int = 3, classes: int = 1000) -> VisionTransformer:
     return VisionTransformer(size=224, patch=16, dim=768, depth=12, heads=12, channels=channels, classes=classes)
 
 
+def vit_small(channels: int = 3, classes: int = 1000) -> VisionTransformer:
+    """Build ViT-S/16 for images of 224×224 pixels: 22,050,664 parameters with 1000 classes.
+
+    Args:
+        channels: channels of the images. Default 3.
+        classes: number of classes. Default 1000.
+
+    """
+    return VisionTransformer(size=224, patch=16, dim=384, depth=12, heads=6, channels=channels, classes=classes)
+
+
 def vit_tiny(channels: int = 3, classes: int = 10) -> VisionTransformer:
     """Build a Vision Transformer for small images of any size: patches of 2×2 pixels, 4 blocks of 64 channels.
 

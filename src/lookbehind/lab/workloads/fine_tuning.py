@@ -62,7 +62,8 @@ class Tuning(EpochTrainer):
         augment = workload.augment and workload.inputs == "images"
         self.minibatches = self.examples.train.shuffled(workload.batch, seed=run.seed, augment=augment)
         base = _base(workload, run.method.rate, self.model, head)
-        self.optimizer: Optimizer = optimizer_of(run.method, base, self.model)
+        steps = len(self.minibatches) // run.method.minibatches * workload.epochs
+        self.optimizer: Optimizer = optimizer_of(run.method, base, self.model, lambda: steps)
         set_radii(self.optimizer, workload.head_radius)
         self.scheduler = scheduler_of(workload, base)
         self.history = History()

@@ -11,7 +11,7 @@ from torch.optim import SGD
 
 from lookbehind.data import default_root
 from lookbehind.data.parts import mixed_seed
-from lookbehind.lab.build import fetched, loaded, optimizer_of
+from lookbehind.lab.build import Steps, fetched, loaded, optimizer_of
 from lookbehind.lab.method import Method
 from lookbehind.lab.run import Run
 from lookbehind.lab.stream import Stream
@@ -57,7 +57,9 @@ class Lifelong(EpochTrainer):
         }
         torch.manual_seed(run.seed)
         self.model = build(stream.model, channels=data.channels, classes=self.stream.classes).to(device)
-        self.learner = learner_of(stream, run.method, self.model, run.seed)
+        images = [len(task.train) for task in self.stream.tasks]
+        steps = stream.epochs * sum(-(-n // stream.batch) for n in images)
+        self.learner = learner_of(stream, run.method, self.model, run.seed, lambda: steps)
         self.history: Learnt = Learnt()
 
     def fit(self, on_epoch: Callable[[Epoch], None]) -> None:
@@ -92,11 +94,12 @@ class Lifelong(EpochTrainer):
         return {"learner": self.learner}
 
 
-def learner_of(stream: Stream, method: Method, model: nn.Module, seed: int) -> Learner:
+def learner_of(stream: Stream, method: Method, model: nn.Module, seed: int, steps: Steps = None) -> Learner:
     """Return the learner of a stream: replay around the method's optimizer, or C-MAML."""
     memory = Reservoir(stream.memory, seed=mixed_seed(seed, "memory"), replacement=stream.replacement)
     if stream.cmaml is None:
-        optimizer = optimizer_of(method, SGD(model.parameters(), lr=stream.lr), model)
+        base = SGD(model.parameters(), lr=stream.lr, momentum=stream.momentum, weight_decay=stream.weight_decay)
+        optimizer = optimizer_of(method, base, model, steps)
         push = stream.push or "every"
         return Replay(model, optimizer, memory, stream.ways, replay=stream.replay, clip=stream.clip, push=push)
     given: dict[str, Any] = {
