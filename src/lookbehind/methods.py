@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from lookbehind._words import allowed
+
 
 @dataclass(frozen=True)
 class Option:
@@ -75,7 +77,7 @@ class Record:
 ARXIV = "https://arxiv.org/abs/"
 RHO = Option(0.05, "CIFAR-10 and ImageNet (Foret et al., 2021); 0.1 for CIFAR-100")
 
-METHODS: dict[str, Record] = {
+_RECORDS: dict[str, Record] = {
     "sam": Record(
         title="SAM",
         optimizer="lookbehind.optim.sam:SAM",
@@ -360,3 +362,13 @@ METHODS: dict[str, Record] = {
         against="twice the price",
     ),
 }
+
+
+class Methods(dict[str, Record]):
+    """Records by name. An unknown name raises a ``KeyError`` that names the nearest one."""
+
+    def __missing__(self, name: str) -> Record:
+        raise KeyError(f"method {name!r} is unknown; {allowed(name, self)}")
+
+
+METHODS = Methods(_RECORDS)

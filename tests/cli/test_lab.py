@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -10,14 +11,18 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from lookbehind.cli import main
+from lookbehind.cli.lab import _watch
 from lookbehind.data import DATASETS
-from lookbehind.lab import Store
+from lookbehind.lab import Event, Store
+from lookbehind.lab.progress import Waiting
 from lookbehind.lab.report import read, tasks_now
 from lookbehind.models import MODELS
 from lookbehind.paper import ITEMS
@@ -53,7 +58,9 @@ def test_run_does_what_show_says_is_left(done: Path, tmp_path: Path, capsys) -> 
     assert row.split()[1:3] == [str(runs), str(runs)]
     assert row.split()[-2:] == ["0", "s"]
     assert main(["show", "all", "--scale", "smoke", "--store", str(tmp_path / "none")]) == 0
-    assert "together" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "together" in said
+    assert f"There is no store at {tmp_path / 'none'}; --store names another." in said
     assert not (tmp_path / "none").exists()
 
 
@@ -86,6 +93,52 @@ def test_report_writes_no_page_without_a_number(done: Path, tmp_path: Path, caps
     (tmp_path / "empty").mkdir()
     said = refused("table5", "--scale", "smoke", "--store", str(tmp_path / "empty"))
     assert "lookbehind run table5 --scale smoke trains them" in said
+
+
+def test_report_names_items_without_runs(done: Path, tmp_path: Path, capsys) -> None:
+    words = ["--scale", "smoke", "--store", str(done)]
+    assert main(["report", "table5", "table9", *words, "--output", str(tmp_path)]) == 0
+    assert (
+        "No run of table9 is finished, so the page has no numbers; "
+        f"lookbehind run table5 table9 --scale smoke --store {done} trains them." in capsys.readouterr().out
+    )
+    assert main(["report", "table5", *words, "--output", str(tmp_path)]) == 0
+    assert "No run of" not in capsys.readouterr().out
+
+
+def test_a_log_has_lines_of_progress(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Of hundreds of runs each twentieth has a line, and each minute has one at the latest."""
+    wanted = [(run, ()) for run, _ in tasks_now(ITEMS["table1"].at("cpu").parts, Store(tmp_path))]
+    assert len(wanted) >= 40
+    clock = [0.0]
+    monkeypatch.setattr("lookbehind.cli.lab.time.monotonic", lambda: clock[0])
+    with _watch(Console(width=150), wanted) as watch:
+        for i, (run, _) in enumerate(wanted):
+            for now in (100 * i + 30.0, 100 * i + 95.0):
+                clock[0] = now
+                watch.hear(Event("epoch", run, gradients=1))
+            watch.hear(Event("done", run))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{len(wanted)} runs to do on ")
+    assert lines[1].startswith(f"0 of {len(wanted)} runs, 0% of the gradients, after 2 min")
+    assert len(lines) > len(wanted)
+    assert lines[-1].startswith(f"{len(wanted)} of {len(wanted)} runs, 100% of the gradients, after ")
+
+
+def test_a_bar_appears_where_it_takes_long_and_is_gone_at_the_end() -> None:
+    for patience, shown in ((0.01, True), (60.0, False)):
+        terminal = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lookbehind.lab.progress.PATIENCE", patience)
+            with Waiting(Console(file=terminal, force_terminal=True, width=60), "reading") as waiting:
+                waiting.expect(2)
+                waiting.advance()
+                time.sleep(0.3)
+        assert ("reading" in terminal.getvalue()) is shown
+    quiet = io.StringIO()
+    with Waiting(Console(file=quiet), "reading"):
+        pass
+    assert quiet.getvalue() == ""
 
 
 def test_an_index_keeps_the_pages_of_earlier_reports(done: Path, tmp_path: Path) -> None:
@@ -140,7 +193,7 @@ def test_no_number_is_cut(width: int, words: list[str], tmp_path: Path) -> None:
                 text += chunk
         assert process.wait() == 0
     os.close(master)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", text.decode()).splitlines()
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.decode()).splitlines()
     assert max(map(len, lines)) <= width
     assert not any("…" in line for line in lines)
     left_out = [line for line in lines if line.startswith("Left out at a width of")]
@@ -154,6 +207,11 @@ def test_no_number_is_cut(width: int, words: list[str], tmp_path: Path) -> None:
         (["run", "table99"], "item 'table99' is unknown; did you mean table9?"),
         (["run", "accuracy"], "item 'accuracy' is unknown; allowed are all, table1"),
         (["show"], "no item is named"),
+        (["shwo", "table1"], "'shwo' is no command; did you mean show?"),
+        (["measure", "sharpnes"], "'sharpnes' is no command; did you mean sharpness?"),
+        (["show", "table1", "--scale", "smok"], "--scale is 'smok', which table1 lacks; did you mean smoke?"),
+        (["run", "table1", "--engine=lokal"], "--engine is 'lokal'; did you mean local?"),
+        (["compare", "--methods", "sgd", "samm"], "--methods is 'samm'; did you mean sam?"),
         (["run", "table5", "--processes", "0"], "--processes is 0"),
         (["run", "table5", "--device", "abacus"], "--device is 'abacus'"),
         (["run", "table5", "--scale", "smoke", "--store", "/dev/null/x"], "cannot be used (Not a directory)"),

@@ -27,6 +27,12 @@ def _script() -> ModuleType:
 SCRIPT = _script()
 
 
+def test_an_unknown_name_is_answered_by_the_nearest() -> None:
+    with pytest.raises(KeyError, match="method 'samm' is unknown; did you mean sam\\? Allowed are sam, asam, "):
+        METHODS["samm"]
+    assert METHODS.get("samm") is None
+
+
 def test_the_pages_are_up_to_date() -> None:
     for file, text in SCRIPT.pages().items():
         assert file.read_text(encoding="utf-8") == text, f"{file}: run python docs/methods.py"

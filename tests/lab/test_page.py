@@ -236,6 +236,20 @@ def test_behind_a_number(page: ElementTree.Element) -> None:
     ]
 
 
+def test_a_run_has_an_address_on_the_page(page: ElementTree.Element) -> None:
+    """It opens the first number that it stands behind."""
+    addresses = [run.address for run in lookbehind(2).runs]
+    for address in addresses:
+        (row,) = page.findall(f".//tr[@id='run={address}']")
+        link = row.find("td/a")
+        assert link is not None
+        assert (link.get("href"), text(link)) == (f"#run={address}", address)
+    every = [row.get("id") for row in page.iter("tr") if row.get("id")]
+    assert len(every) == len(set(every)) > len(addresses)
+    style = page.find(".//style")
+    assert ".behind:has(:target) { display: block; }" in text(style)
+
+
 def test_behind_the_lack_of_a_number(page: ElementTree.Element) -> None:
     diverged, failed = (behind(page, rows(page)[label][0]) for label in ("diverged", "failed"))
     assert [text(row[2]) for row in diverged.findall(".//table/tbody/tr")] == ["finished, without the number"] * 2 + [

@@ -184,7 +184,7 @@ def test_words_that_name_nothing(write: Write, tmp_path: Path, capsys: pytest.Ca
         ([str(tmp_path / "nowhere.py")], f"there is no file {tmp_path / 'nowhere.py'}"),
         (["tabel1"], "item 'tabel1' is unknown; did you mean table1?"),
         ([str(write()), "tabel"], "item 'tabel' is unknown; did you mean table?"),
-        ([str(write()), "--scale", "paper"], "--scale is paper; Mine has smoke, cpu"),
+        ([str(write()), "--scale", "paper"], "--scale is 'paper', which Mine lacks; allowed are smoke, cpu"),
         (["digits-clean"], "item 'digits-clean' is of the study league: lookbehind show league digits-clean"),
     ]:
         assert main(["show", *words]) == 2
@@ -324,7 +324,7 @@ def test_scales_of_ones_own(write: Write, capsys: pytest.CaptureFixture[str]) ->
     path = str(write(('Study("Mine")', 'Study("Mine", scales=("small", "big"))')))
     assert main(["show", path, "--scale", "big"]) == 0
     assert main(["show", path]) == 2
-    assert "--scale is cpu; Mine has small, big" in capsys.readouterr().err
+    assert "--scale is 'cpu', which Mine lacks; allowed are small, big" in capsys.readouterr().err
 
 
 def test_a_wrong_cost_is_noticed(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

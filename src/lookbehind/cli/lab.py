@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lookbehind.lab import Store
+    from lookbehind.lab.lookup import Results
+    from lookbehind.lab.parts import Item
     from lookbehind.lab.progress import Watch
     from lookbehind.lab.study import Study
 
@@ -29,6 +32,7 @@ Scale = Annotated[str, arg(metavar="SCALE")]
 Names = Annotated[tuple[str, ...], Positional, arg(metavar="ITEM...")]
 Studies = Annotated[tuple[str, ...], Positional, arg(metavar="STUDY...")]
 STORE = Path("lab")
+PACE = 60.0  # seconds between lines of progress in a log, at most
 WHAT = "what it shows"
 
 
@@ -122,19 +126,20 @@ def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
 
     from lookbehind.lab.estimate import duration, estimate
     from lookbehind.lab.lookup import remembered
+    from lookbehind.lab.progress import Waiting
     from lookbehind.lab.report import tasks_now
 
     console = _console()
-    kept = _store(store, console)
-    asked = chosen("show", items, scale)
     table = Table(title=f"scale {scale}", box=box.SIMPLE_HEAD)
     for head in ("item", "runs", "done", "failed", "gradient evaluations", "time", "left"):
         table.add_column(head, justify="left" if head == "item" else "right", no_wrap=True)
-    listed = asked.parts
-    if len(listed) > 1:
-        listed["together"] = tuple(part for parts in listed.values() for part in parts)
-    results = remembered(kept)
-    with writing("--store"):
+    with writing("--store"), Waiting(console, "reading results") as waiting:
+        kept = _store(store, console)
+        asked = chosen("show", items, scale)
+        listed, results = asked.parts, remembered(kept)
+        if len(listed) > 1:
+            listed["together"] = tuple(part for parts in listed.values() for part in parts)
+        waiting.expect(len(listed))
         for name, parts in listed.items():
             cost = estimate(parts, asked.device, results)
             failed = sum(results.failure(run) is not None for run, _ in tasks_now(parts, results))
@@ -147,8 +152,11 @@ def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:
                 duration(cost.hours),
                 duration(cost.hours_left),
             )
+            waiting.advance()
     table.caption = f"on {asked.device.name}; at most, as far as selections decide what is needed"
     print_fitting(console, table, ["failed", "gradient evaluations", "time", "runs"])
+    if not kept.root.exists():
+        say(console, f"There is no store at {kept.root}; --store names another.")
 
 
 def run(
@@ -264,34 +272,49 @@ def report(items: Names, scale: Scale = "cpu", store: Path = STORE, output: Path
         output: folder for the pages.
 
     """
+    from lookbehind.lab.lookup import remembered
     from lookbehind.lab.page import write
+    from lookbehind.lab.progress import Waiting
 
     console = _console()
-    kept = _store(store, console)
-    asked = chosen("report", items, scale)
-    _require_runs(asked, kept)
-    folder = output / asked.folder
-    writable(folder, "--output")
-    with writing("--output"):
-        paths = write(asked.items.values(), kept, folder, scale, device=asked.device)
+    with Waiting(console, "writing pages") as waiting:
+        kept = _store(store, console)
+        asked = chosen("report", items, scale)
+        results = remembered(kept)
+        bare = _without_runs(asked, kept, results)
+        folder = output / asked.folder
+        writable(folder, "--output")
+        waiting.expect(len(asked.items))
+        with writing("--output"):
+            pages = asked.items.values()
+            paths = write(pages, results, folder, scale, device=asked.device, on_page=waiting.advance)
     say(console, f"Written: {paths[-1]} and {len(paths) - 1} more files in {folder}")
+    if bare:
+        command = shlex.join(["lookbehind", "run", *asked.words, "--scale", scale, "--store", str(store)])
+        say(console, f"No run of {', '.join(bare)} is finished, so the page has no numbers; {command} trains them.")
 
 
-def _require_runs(asked: Chosen, kept: Store) -> None:
-    """Refuse to write pages without a number, perhaps over others; name the scale that has some."""
-    from lookbehind.lab.report import tasks_possible
+def _without_runs(asked: Chosen, kept: Store, results: Results) -> list[str]:
+    """Return the items of which no run is finished.
 
-    def done(scale: str) -> int:
-        parts = [part for item in asked.items.values() if scale in item.scales for part in item.at(scale).parts]
-        return sum(kept.result(run) is not None for run, _ in tasks_possible(parts))
+    Raises:
+        UserError: if that is so of all: pages without a number may replace others. It names a scale that has some.
+
+    """
+    from lookbehind.lab.report import tasks
+
+    def done(item: Item, scale: str) -> int:
+        return sum(results.result(run) is not None for run, _ in tasks(item.at(scale).parts))
 
     if not kept.root.exists():
         raise UserError(f"there is no store at {kept.root}; --store names another")
-    if done(asked.scale):
-        return
-    others = dict.fromkeys(scale for item in asked.items.values() for scale in item.scales if scale != asked.scale)
-    found = {scale: runs for scale in others if (runs := done(scale))}
-    advice = "; ".join(f"--scale {scale} has {runs:,}" for scale, runs in found.items())
+    bare = [name for name, item in asked.items.items() if not done(item, asked.scale)]
+    if len(bare) < len(asked.items):
+        return bare
+    items = asked.items.values()
+    others = dict.fromkeys(scale for item in items for scale in item.scales if scale != asked.scale)
+    counted = {scale: sum(done(item, scale) for item in items if scale in item.scales) for scale in others}
+    advice = "; ".join(f"--scale {scale} has {runs:,}" for scale, runs in counted.items() if runs)
     raise UserError(
         f"no run of {', '.join(asked.items)} at scale {asked.scale} is finished in {kept.root}"
         + (f"; {advice}" if advice else f"; lookbehind run {shlex.join(asked.words)} --scale {asked.scale} trains them")
@@ -322,7 +345,7 @@ def archive(store: Positional[Path], output: Positional[Path]) -> None:
     say(console, f"Written: {runs:,} runs in {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_items,
     "models": list_models,
     "show": show,
@@ -357,16 +380,23 @@ def _console() -> Console:
 
 
 def _watch(console: Console, wanted: Sequence[tuple[Any, Any]]) -> Watch:
-    from lookbehind.lab.estimate import gradients
+    from lookbehind.lab.estimate import duration, gradients
     from lookbehind.lab.progress import Watch
 
     total = len(wanted)
     if not console.is_terminal:
         say(console, f"{total} runs to do on {platform.processor() or platform.machine()}")
 
-    def heard(event: Any, ended: int) -> None:
-        # A log wants to know, but not of each run of hundreds.
-        if ended % max(1, total // 20) == 0:
-            say(console, f"{ended} of {total} runs")
+    begun = said = time.monotonic()
 
-    return Watch(console, {run: gradients(run) for run, _ in wanted}, say=heard)
+    def heard(event: Any, ended: int) -> None:
+        nonlocal said
+        # A log wants to know, but not of each run of hundreds.
+        counts = event.kind in ("done", "failed") and (ended == total or ended % max(1, total // 20) == 0)
+        if counts or time.monotonic() - said >= PACE:
+            said = time.monotonic()
+            passed = duration((said - begun) / 3600)
+            say(console, f"{ended} of {total} runs, {watch.share:.0%} of the gradients, after {passed}")
+
+    watch = Watch(console, {run: gradients(run) for run, _ in wanted}, say=heard)
+    return watch

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lookbehind import __version__
+from lookbehind._words import allowed
 from lookbehind.cli.errors import NEEDS_LAB, TRACEBACK, UserError, answer
 
 # What is true after Ctrl-C in a command that takes long.
@@ -71,9 +73,38 @@ def _dispatch(arguments: Sequence[str]) -> None:
     about = f"Sharpness-aware optimisation for PyTorch, measured. {TRACEBACK} shows where an error arose."
     if arguments == ["measure"]:
         arguments = ["measure", "--help"]
+    _check_words(arguments, {"compare": compare, "measure": None, **lab.COMMANDS}, measure.COMMANDS)
     try:
         app.cli(args=list(arguments) or ["--help"], prog="lookbehind", description=about)
     except SystemExit:
         if arguments and {"--help", "-h"} & set(arguments[1:]):
             print(f"{TRACEBACK} shows where an error arose.")
         raise
+
+
+def _check_words(
+    arguments: Sequence[str],
+    commands: Mapping[str, Callable[..., Any] | None],
+    measurements: Sequence[Callable[..., Any]],
+) -> None:
+    """Refuse a command or a choice that does not exist, and name the one that was probably meant."""
+    known, words, command = commands, list(arguments), None
+    while command is None and words and not words[0].startswith("-"):
+        word = words.pop(0)
+        if word not in known:
+            raise UserError(f"{word!r} is no command; {allowed(word, known)}")
+        command, known = known[word], {each.__name__.replace("_", "-"): each for each in measurements}
+    hints = {} if command is None else get_type_hints(command)
+    option, choices = "", list[str]()
+    for word in words:
+        if word.startswith("-"):
+            option, _, word = word.partition("=")
+            choices = _choices(hints.get(option.removeprefix("--").replace("-", "_")))
+        if word and choices and word not in choices:
+            raise UserError(f"{option} is {word!r}; {allowed(word, choices)}")
+
+
+def _choices(hint: Any) -> list[str]:
+    """Return the words that an option takes, if they are listed."""
+    found = (get_args(each) for each in (hint, *get_args(hint)) if get_origin(each) is Literal)
+    return [str(word) for word in next(found, ())]

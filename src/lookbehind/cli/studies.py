@@ -84,7 +84,7 @@ def chosen(command: str, words: Sequence[str], scale: str) -> Chosen:
         _add(items, studies.values() or known, scale)
     for name, item in items.items():
         if scale not in item.scales:
-            raise UserError(f"--scale is {scale}; {name} has {', '.join(item.scales)}")
+            raise UserError(f"--scale is {scale!r}, which {name} lacks; {allowed(scale, item.scales)}")
     ordered = {name: item for study in known for name, item in study.items.items() if items.get(name) is item}
     first = next((item.study for item in ordered.values() if item.study is not None), known[0])
     return Chosen(ordered, scale, first.device(scale), tuple(studies), tuple(words))
@@ -127,7 +127,7 @@ def _add(items: dict[str, Item], studies: Iterable[Study], scale: str) -> None:
     """Add all items of studies at a scale. Studies must not share a name."""
     for study in studies:
         if scale not in study.scales:
-            raise UserError(f"--scale is {scale}; {study.title} has {', '.join(study.scales)}")
+            raise UserError(f"--scale is {scale!r}, which {study.title} lacks; {allowed(scale, study.scales)}")
         for name, item in study.items.items():
             if scale in item.scales and items.setdefault(name, item) is not item:
                 raise UserError(f"two studies have an item {name}; name one study at a time, or rename an item")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 
-from lookbehind.lab.lookup import Results
+from lookbehind.lab.lookup import Results, remembered
 from lookbehind.lab.metrics import Metric, accuracy_at_best_validation, best_test_accuracy, best_validation_accuracy
 from lookbehind.lab.run import Run
 from lookbehind.lab.statistics import FEWEST, mean, shown, std
@@ -189,6 +189,14 @@ def evaluate(cell: AnyCell, results: Results) -> Value:
         A ``Value``. Numbers are never made up: without a winner there is no mean, and ``text()`` says why.
 
     """
+    results = remembered(results)
+    if cell not in results.values:
+        results.values[cell] = _evaluated(cell, results)
+    value: Value = results.values[cell]
+    return value
+
+
+def _evaluated(cell: AnyCell, results: Results) -> Value:
     if isinstance(cell, Derived):
         settled = cell.settle(results)
         return evaluate(settled, results) if isinstance(settled, Cell) else settled

@@ -45,10 +45,10 @@ class Frozen(BaseModel):
     def __hash__(self) -> int:
         return self._hash
 
-    def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other) or not isinstance(other, Frozen):
-            return NotImplemented
-        return self is other or (self._hash == other._hash and self._values == other._values)
+    def __eq__(self, other: Any) -> bool:
+        if self is other:
+            return True
+        return type(self) is type(other) and self._hash == other._hash and self._values == other._values
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()  # a hash of words is another one in each process

@@ -30,8 +30,9 @@ class Remembered:
         self.result = cache(results.result)
         self.measured = cache(results.measured)
         self.failure = cache(results.failure)
+        self.values: dict[Any, Any] = {}  # of cells that have been evaluated
 
 
-def remembered(results: Results) -> Results:
+def remembered(results: Results) -> Remembered:
     """Return results that are looked up once, if they are not such already."""
     return results if isinstance(results, Remembered) else Remembered(results)

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
@@ -152,6 +153,7 @@ class Study:
             raise TypeError('an item needs a title: write @study.item("What it shows")')
 
         def declare(at: F) -> F:
+            @cache
             def declaration(scale: str) -> Declaration:
                 return _declared(at, called, scale)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from html import unescape
 from itertools import count
@@ -30,7 +30,12 @@ __all__ = ["write"]
 
 
 def write(
-    items: Iterable[Item], results: Results, folder: str | Path, scale: str, device: Device | None = None
+    items: Iterable[Item],
+    results: Results,
+    folder: str | Path,
+    scale: str,
+    device: Device | None = None,
+    on_page: Callable[[], object] = lambda: None,
 ) -> list[Path]:
     """Write a page for each item, its tables as CSV and LaTeX, its figures as CSV and SVG, and an index.
 
@@ -44,6 +49,7 @@ def write(
         folder: where to write; made if it is not there.
         scale: the scale of all items.
         device: what the planned cost is estimated for. Default: no estimate.
+        on_page: called after each page.
 
     Returns:
         The files, ``index.html`` last.
@@ -68,12 +74,13 @@ def write(
     with files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     declared = [item.at(scale) for item in items]
-    known = [facts(each.parts, results, device) for each in declared]
-    written = []
+    known, written = [], list[Path]()
     for i, (item, declaration) in enumerate(zip(items, declared, strict=True)):
+        known.append(facts(declaration.parts, results, device))
         about = {"item": item, "facts": known[i], "before": items[i - 1] if i else None}
         about |= {"after": items[i + 1] if i + 1 < len(items) else None, "scale": scale, "notes": declaration.notes}
         written += _item(folder, item, declaration, results, about)
+        on_page()
     together = facts([part for each in declared for part in each.parts], results, device)
     earlier = _earlier(folder, {item.name for item in items})
     page = _template("index.html").render(
@@ -125,13 +132,25 @@ def _item(folder: Path, item: Item, declaration: Declaration, results: Results, 
             copies[f"{item.name}-{i}.tex"] = to_latex(filled)
         else:
             figures.append(filled)
-            block["svg"] = inline(figure([filled]), f"p{i}-", part.title)
+            block["svg"] = inline(drawn := figure([filled]), f"p{i}-", part.title)
         written += [_file(folder / name, text) for name, text in copies.items()]
         blocks.append({**block, "copies": _links(copies)})
-    whole = {f"{item.name}.svg": figure(figures, declaration.across)} if figures else {}
+    whole = {}
+    if figures:
+        whole[f"{item.name}.svg"] = drawn if len(figures) == 1 else figure(figures, declaration.across)
     written += [_file(folder / name, text) for name, text in whole.items()]
+    anchors: dict[str, str] = {}  # of runs: the first number that they stand behind
+    for each in behind:
+        for seed in each.seeds:
+            anchors.setdefault(seed.address, each.id)
     page = _template("item.html").render(
-        **about, blocks=blocks, behind=behind, curves=curves.drawn(), across=declaration.across, copies=_links(whole)
+        **about,
+        anchors=anchors,
+        blocks=blocks,
+        behind=behind,
+        curves=curves.drawn(),
+        across=declaration.across,
+        copies=_links(whole),
     )
     return [*written, _file(folder / f"{item.name}.html", page)]
 

@@ -167,5 +167,5 @@ def _rival(cell: Cell, candidate: Candidate, value: Value, results: Results, dig
     judged = alone
     if cell.select_by is not None:
         judged = evaluate(replace(cell, candidates=(candidate,), metric=cell.select_by, select_by=None), results)
-    won = candidate is value.winner
+    won = candidate == value.winner
     return Rival(candidate.label or "—", judged.text(digits), alone.text(digits), alone.remark, won)
