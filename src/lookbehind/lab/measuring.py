@@ -42,9 +42,9 @@ def measure(run: Run, store: Store, measurement: Measurement, device: str) -> No
     weights = store.weights(run)
     assert weights is not None  # the caller has looked
     trained: Any = training(run, device)
-    if not hasattr(trained, "parts"):
+    if not hasattr(trained, "examples"):
         raise TypeError(f"the workload is a {type(run.workload).__name__}; only classifiers are measured")
-    model, data = trained.model, trained.parts
+    model, data = trained.model, trained.examples
     model.load_state_dict(weights)
     start = time.perf_counter()
     values = _values(run, measurement, model, data)

@@ -57,15 +57,15 @@ class Images(EpochTrainer):
 
     def __init__(self, run: Run, device: str) -> None:
         self.run, self.workload, self.device = run, of_images(run), device
-        self.images = data_of(run, device)
-        self.data = self.images.to_dict()
+        self.examples = data_of(run, device)
+        self.data = self.examples.to_dict()
         batch = self.workload.batch
-        self.minibatches = self.images.train.shuffled(batch, seed=run.seed, augment=self.workload.augment)
+        self.minibatches = self.examples.train.shuffled(batch, seed=run.seed, augment=self.workload.augment)
         self.shares: Iterable[tuple[Tensor, Tensor]] = self.minibatches
         if dist.is_available() and dist.is_initialized():
             self.shares = Shares(self.minibatches, batch)
         self.history = History()
-        self.trainer = trainer_of(run, self.images, device)
+        self.trainer = trainer_of(run, self.examples, device)
         self.model = self.trainer.model
 
     def fit(self, on_epoch: Callable[[Epoch], None]) -> None:
@@ -89,7 +89,7 @@ class Images(EpochTrainer):
 
     def scores(self) -> dict[str, float | None]:
         """Return the accuracies on validation and test images."""
-        return scores_of(self.model, self.trainer.optimizer, self.images, self.workload.batch)
+        return scores_of(self.model, self.trainer.optimizer, self.examples, self.workload.batch)
 
     def parts(self) -> dict[str, Any]:
         """Return model, optimizer, learning rates and minibatches, with the method of the last epoch."""
