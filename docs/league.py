@@ -117,15 +117,20 @@ def board(at: Board) -> str:
 
 ![Accuracy and robustness against cost](pictures/league-{at.name}.svg)
 
-Test accuracy (%) at several budgets. A budget is in units of the recipe's own. A **bold** entrant is not shown to be
-below the first at {middle:g} ×.
+Test accuracy (%) at several budgets. A **bold** entrant is not shown to be below the first at {middle:g} ×.
+
+<div class="numbers" markdown>
 
 {table(heads, rows)}
 
-The next table has test accuracies (%) with noisy weights and with weights of 4 bits. It also has three measurements at
-{middle:g} ×.
+</div>
+
+<details class="numbers" markdown>
+<summary>With noisy weights and weights of 4 bits (%), and three measurements at {middle:g} ×</summary>
 
 {table(more, measured)}
+
+</details>
 """
 
 
@@ -191,7 +196,7 @@ def when(at: Board) -> str:
         text = "" if gap is None or name == "SGD" else gap.text()
         rows.append([name, its.text(), text, at.robust(entrant, WHEN_BUDGET).text(), label])
     heads = ["SAM climbs in", "test accuracy %", "− SGD", f"noisy weights, σ = {SIGMA:g}, %", "chosen"]
-    return f"### {at.task.name}\n\n{table(heads, rows)}\n"
+    return f'### {at.task.name}\n\n<div class="numbers" markdown>\n\n{table(heads, rows)}\n\n</div>\n'
 
 
 def bars(boards: list[Board]) -> str:
@@ -279,10 +284,12 @@ def over_all(boards: list[Board]) -> str:
     tasks_of = ", ".join(f"{count} at {b:g} ×" for b, count in counts.items() if count > 1)
     return f"""## Over all tasks
 
-The table has mean ranks among {len(known())} entrants. In brackets are the best and the worst rank on a task.
-Tasks: {tasks_of}.
+<details class="numbers" markdown>
+<summary>Mean ranks among {len(known())} entrants, with the best and the worst rank on a task ({tasks_of})</summary>
 
 {table(heads, rows)}
+
+</details>
 """
 
 
@@ -375,8 +382,7 @@ def page(boards: list[Board], all_tasks: dict[str, Task]) -> str:
     return f"""<!-- written by docs/league.py from docs/results/league.xz -->
 # The league: what a gradient buys
 
-The league compares every method of the family with rivals at the price of plain training. All get equal budgets of
-*sample gradients*, and are tuned alike.
+The league compares every method of the family with rivals at equal budgets of *sample gradients*. All are tuned alike.
 
 ```sh
 # its cost
@@ -391,19 +397,16 @@ lookbehind report league --scale cpu --store docs/results/league.xz
 
 **Rules.**
 
-- A budget counts forward and backward passes of one image. A part of a minibatch counts as a part.
-- Epochs and schedule are fitted to the budget.
+- A budget counts forward and backward passes of one image, in units of the recipe's own training with SGD. Epochs and
+  schedule are fitted to it.
 - Every entrant tries as many settings as the others, on validation images.
-- The winner is trained again with five new seeds. Its test accuracy after the last epoch is reported.
-  For "SGD, stopped early" it is that of the epoch which is best on validation images.
-- Differences are paired over seeds, so an entrant can be bold below one that is not. Their 95 % intervals are widened
-  for the number of entrants.
-- ± is the standard deviation over seeds.
+- The winner is trained again with five new seeds. Its test accuracy after the last epoch is reported, and ± is over
+  these seeds. For "SGD, stopped early" it is that of the epoch which is best on validation images.
+- Differences are paired over seeds. Their 95 % intervals are widened for the number of entrants.
 
 {trials}
 
-**What these tasks cannot tell.** Nets of 24,000 to 75,000 weights on small images are not ImageNet. They show in
-minutes what happens with noisy labels and without.
+**What these tasks cannot tell.** Nets of 24,000 to 75,000 weights on small images are not ImageNet.
 
 {waits}
 ## Did the cheap methods earn their place?

@@ -13,8 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lookbehind.compare.figure import draw  # noqa: E402
 from tests.compare.saved import rows_of  # noqa: E402
+
+from lookbehind.compare.figure import draw  # noqa: E402
 
 
 def main() -> None:
