@@ -1,6 +1,6 @@
 """Another package's SAM where this one promises something: pytorch_optimizer's, the most used on PyPI.
 
-pip install pytorch_optimizer
+pip install pytorch_optimizer==4.1.0
 python -m benchmarks.other_packages      not by its path: this folder has a transformers.py
 
 The answers are those of docs/migrating.md. Each line is one experiment on a small net with both packages.

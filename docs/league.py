@@ -141,24 +141,28 @@ def board(at: Board) -> str:
         measured.append([at.shown(name), *numbers, *at_middle])
     beside = ["", *(f"{title}, {b:g} ×" for b in task.budgets), *(head for head, _, _ in columns)]
     said = (
-        f"""The next table has test accuracies (%) with noisy weights and with weights of 4 bits. It also has \
-{_NUMBERS[len(columns) - 1]} measurements at
-{middle:g} ×."""
+        f"With noisy weights and weights of 4 bits (%), and {_NUMBERS[len(columns) - 1]} measurements at {middle:g} ×"
         if columns
-        else "Accuracies are means over the tasks, at the end. The next table has forgetting (%), the least first."
+        else "Forgetting (%), the least first; accuracies are means over the tasks, at the end"
     )
     return f"""## {task.name}
 
 ![Accuracy and {"forgetting" if task.lifelong else "robustness"} against cost](pictures/league-{at.name}.svg)
 
-Test accuracy (%) at several budgets. A budget is in units of the recipe's own. A **bold** entrant is not shown to be
-below the first at {middle:g} ×.
+Test accuracy (%) at several budgets. A **bold** entrant is not shown to be below the first at {middle:g} ×.
+
+<div class="numbers" markdown>
 
 {table(heads, rows)}
 
-{said}
+</div>
+
+<details class="numbers" markdown>
+<summary>{said}</summary>
 
 {table(beside, measured)}
+
+</details>
 """
 
 
@@ -249,7 +253,7 @@ def when(at: Board) -> str:
         text = "" if gap is None or name == "SGD" else gap.text()
         rows.append([name, its.text(), text, at.robust(entrant, WHEN_BUDGET).text(), label])
     heads = ["SAM climbs in", "test accuracy %", "− SGD", f"noisy weights, σ = {SIGMA:g}, %", "chosen"]
-    return f"### {at.task.name}\n\n{table(heads, rows)}\n"
+    return f'### {at.task.name}\n\n<div class="numbers" markdown>\n\n{table(heads, rows)}\n\n</div>\n'
 
 
 def bars(boards: list[Board]) -> str:
@@ -352,10 +356,12 @@ def over_all(boards: list[Board]) -> str:
     heads = ["", *(f"{wish}, {b:g} × ({counts[wish, b]} tasks)" for wish, b in columns)]
     return f"""## Over all tasks
 
-The table has mean ranks among {len(order)} entrants. In brackets are the best and the worst rank on a task.
-SGD stands for the base optimizer of a task, AdamW of the texts.
+<details class="numbers" markdown>
+<summary>Mean ranks among {len(order)} entrants, with the best and the worst rank on a task</summary>
 
 {table(heads, rows)}
+
+</details>
 """
 
 
@@ -449,8 +455,7 @@ def page(boards: list[Board], all_tasks: dict[str, Task]) -> str:
     return f"""<!-- written by docs/league.py from docs/results/league.xz -->
 # The league: what a gradient buys
 
-The league compares every method of the family with rivals at the price of plain training. All get equal budgets of
-*sample gradients*, and are tuned alike.
+The league compares every method of the family with rivals at equal budgets of *sample gradients*. All are tuned alike.
 
 ```sh
 # its cost
@@ -465,24 +470,28 @@ lookbehind report league --scale cpu --store docs/results/league.xz
 
 **Rules.**
 
-- A budget counts forward and backward passes of one image. A part of a minibatch counts as a part.
-- Epochs and schedule are fitted to the budget.
+- A budget counts forward and backward passes of one image, in units of the recipe's own training with SGD. Epochs and
+  schedule are fitted to it.
 - Every entrant tries as many settings as the others, on validation images.
-- The winner is trained again with five new seeds. Its test accuracy after the last epoch is reported.
-  For "SGD, stopped early" it is that of the epoch which is best on validation images.
-- Differences are paired over seeds, so an entrant can be bold below one that is not. Their 95 % intervals are widened
-  for the number of entrants.
-- ± is the standard deviation over seeds.
+- The winner is trained again with five new seeds. Its test accuracy after the last epoch is reported, and ± is over
+  these seeds. For "SGD, stopped early" it is that of the epoch which is best on validation images.
+- SGD stands for a task's base optimizer: AdamW for the texts.
+- Differences are paired over seeds. Their 95 % intervals are widened for the number of entrants.
 
 {trials}
 
-**Entrants.** `base` is SGD with momentum, or AdamW for the texts. Each call has the first setting that is tried.
+<details class="numbers" markdown>
+<summary>Entrants, with the call that makes each</summary>
+
+`base` is SGD with momentum, or AdamW for the texts. Each call has the first setting that is tried.
 Averages and `SignedMomentumSAM` are in `lookbehind.league.rivals`; all else is in `lookbehind`.
 
 {calls()}
 
-**What these tasks cannot tell.** Nets of 24,000 to 75,000 weights on small images are not ImageNet. They show in
-minutes what happens with noisy labels and without. Of MiniLM only the last layer is trained.
+</details>
+
+**What these tasks cannot tell.** Nets of 24,000 to 75,000 weights on small images are not ImageNet. Of MiniLM only the
+last layer is trained.
 
 {waits}
 ## Did the cheap methods earn their place?

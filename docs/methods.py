@@ -215,7 +215,7 @@ def league(record: Record) -> str:
     for board in (FOLDER / "league.md").read_text(encoding="utf-8").split("\n## ")[1:]:
         if "\nTest accuracy (%)" not in board:
             continue
-        lines = board.split("\nTest accuracy (%)")[1].split("\n\n")[1].split("\n")
+        lines = board.split("\nTest accuracy (%)")[1].split("\n\n")[2].split("\n")
         budgets = [i for i, head in enumerate(_row(lines[0])) if re.fullmatch(r"[\d.]+ ×", head)]
         rows = [_row(line) for line in lines[2:]]
         names = (record.title, f"{record.title},", f"{record.title} around")
@@ -225,10 +225,10 @@ def league(record: Record) -> str:
         shown = [[row[0], *(row[i] for i in budgets)] for row in own + others]
         tables.append("\n".join(f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *shown]))
     intro = (
-        "[The league](../league.md) tunes every method alike and counts gradients. The table has test accuracies (%)\n"
-        "at so many times the recipe's gradients: mean ± standard deviation over five seeds."
+        "From [the league](../league.md): test accuracy (%) at so many times the recipe's gradients, tuned alike,\n"
+        "five seeds."
     )
-    return "\n\n".join([intro, *tables])
+    return "\n\n".join([intro, '<div class="numbers" markdown>', *tables, "</div>"])
 
 
 def parts(name: str) -> dict[str, str]:
@@ -272,8 +272,7 @@ def method_page(name: str) -> str:
 
 ![Steps of {record.title} on a loss of two weights](../pictures/{page_of(name)[:-3]}.svg)
 
-The picture shows real steps on a long valley, with SAM's steps beside them. Where two minibatches take turns, their
-losses have two colours.
+Real steps on a long valley, with SAM's beside them. Two minibatches have losses of two colours.
 
 ## Equations
 
@@ -313,7 +312,7 @@ losses have two colours.
 
 ## Code
 
-The method is in `src/{kind.__module__.replace(".", "/")}.py`. One step:
+`src/{kind.__module__.replace(".", "/")}.py`, one step:
 
 ::: {kind.__module__}.{kind.__name__}.update
     options:

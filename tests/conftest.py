@@ -56,11 +56,8 @@ def environment() -> Iterator[None]:
     """Fail a test that leaves the environment changed: another test, or a notebook, would go by it."""
     before = dict(os.environ)
     yield
-    changed = {
-        name
-        for name, _ in before.items() ^ os.environ.items()
-        if not name.startswith(("PYTEST_", "KMP_", "TORCHINDUCTOR_"))
-    }
+    theirs = ("PYTEST_", "KMP_", "PYTORCH_", "TORCHINDUCTOR_")  # set by what is imported
+    changed = {name for name, _ in before.items() ^ os.environ.items() if not name.startswith(theirs)}
     for name in changed:
         os.environ.pop(name, None)
         os.environ.update({name: before[name]} if name in before else {})

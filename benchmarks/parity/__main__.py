@@ -143,12 +143,12 @@ class Pair:
 
 
 PAIRS = {
-    "gsam": Pair("GSAM", gsam, lambda base: GSAM(base, RHO, 0.4), "they add 1e-12 to norms"),
+    "gsam": Pair("GSAM", gsam, lambda base: GSAM(base, RHO, 0.4), "they add 10⁻¹² to norms"),
     "friendly_sam": Pair(
-        "FriendlySAM", friendly_sam, lambda base: FriendlySAM(base, RHO, 1.0, 0.9), "they add 1e-12 to norms"
+        "FriendlySAM", friendly_sam, lambda base: FriendlySAM(base, RHO, 1.0, 0.9), "they add 10⁻¹² to norms"
     ),
-    "vasso": Pair("VASSO", vasso, lambda base: VaSSO(base, RHO, 0.9), "they add 1e-7 to the norm, so ε is shorter"),
-    "wsam": Pair("WeightedSAM", wsam, lambda base: WSAM(base, RHO, 0.6), "they add 1e-12 to norms"),
+    "vasso": Pair("VASSO", vasso, lambda base: VaSSO(base, RHO, 0.9), "they add 10⁻⁷ to the norm, so ε is shorter"),
+    "wsam": Pair("WeightedSAM", wsam, lambda base: WSAM(base, RHO, 0.6), "they add 10⁻¹² to norms"),
     "xsam": Pair("XSAM", xsam, lambda base: XSAM(base, RHO, 1, 0.6), "they add eps to norms; no clamp before arccos"),
     "momentum_sam": Pair(
         "MSAM",

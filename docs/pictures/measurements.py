@@ -1,13 +1,15 @@
 """SGD, SAM and Lookbehind on the digits, compared by every measurement: the numbers and pictures of docs/measure.md.
 
 pip install -e ".[lab]"
-python docs/pictures/measurements.py      a few minutes; writes docs/results/measure
+python docs/pictures/measurements.py           some twenty minutes on one core; writes docs/results/measure
+python docs/pictures/measurements.py --draw    seconds; only the pictures, from the stored numbers
+python docs/tables.py                          the table of the page
 """
 
 from __future__ import annotations
 
 import json
-import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,13 @@ from lookbehind import SAM, Lookbehind
 from lookbehind._style import COLOURS
 from lookbehind.data import Data, load
 from lookbehind.measure import (
+    HessianTrace,
+    LossSlice,
+    NoisyAccuracy,
+    QuantisedAccuracy,
+    Sharpness,
+    SpectralDensity,
+    TopEigenvalues,
     alpha_trace,
     hessian_trace,
     loss_slice,
@@ -105,40 +114,45 @@ def picture(found: dict[str, Any], trace: Any) -> None:
     lone.savefig(FOLDER / "alpha.png", dpi=110)
 
 
-def main() -> None:
-    """Train, measure, draw, and print the table of docs/measure.md."""
-    torch.set_num_threads(1)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    found = {}
+KINDS = {
+    "sharpness": Sharpness,
+    "relative sharpness": Sharpness,
+    "noise": NoisyAccuracy,
+    "eigenvalues": TopEigenvalues,
+    "trace": HessianTrace,
+    "density": SpectralDensity,
+    "slice": LossSlice,
+    "ascent": LossSlice,
+    "quantisation": QuantisedAccuracy,
+}
+
+
+def stored() -> dict[str, Any]:
+    """Return the measurements of the first seed, from the file."""
+    seeds = json.loads((FOLDER / "measurements.json").read_text())
+    return {method: {name: KINDS[name](**found) for name, found in of.items()} for method, of in seeds["0"].items()}
+
+
+def measure() -> None:
+    """Train, measure, and store the numbers."""
+    numbers: dict[int, dict[str, Any]] = {}
     for seed in range(SEEDS):
         data = load("digits", noise=0.4, seed=seed)
-        found[seed] = {method: measured(trained(method, data, seed), data) for method in METHODS}
-    picture(found[0], alpha_star(load("digits", noise=0.4)))
-    numbers = {
-        seed: {m: {n: r.to_dict() for n, r in results.items()} for m, results in of_seed.items()}
-        for seed, of_seed in found.items()
-    }
+        models = {method: trained(method, data, seed) for method in METHODS}
+        numbers[seed] = {
+            method: {name: found.to_dict() for name, found in measured(model, data).items()}
+            for method, model in models.items()
+        }
     (FOLDER / "measurements.json").write_text(json.dumps(numbers) + "\n")
-    rows = {
-        "training loss": lambda r: r["sharpness"].loss,
-        "125-sharpness, r = 0.2": lambda r: r["sharpness"].values[3],
-        "125-sharpness of ASAM, r = 1": lambda r: r["relative sharpness"].values[3],
-        "largest eigenvalue": lambda r: r["eigenvalues"].values[0],
-        "trace": lambda r: r["trace"].trace,
-        "accuracy %": lambda r: r["noise"].means[0],
-        "… with noisy weights, σ = 0.2": lambda r: r["noise"].means[2],
-        "… with noisy weights, σ = 0.4": lambda r: r["noise"].means[4],
-        "… with 4-bit weights, per tensor": lambda r: r["quantisation"].per_tensor[3],
-        "… with 4-bit weights, per channel": lambda r: r["quantisation"].per_channel[3],
-        "… with 3-bit weights, per channel": lambda r: r["quantisation"].per_channel[4],
-    }
-    print("| | " + " | ".join(METHODS) + " |\n|---|" + "---|" * len(METHODS))
-    for name, pick in rows.items():
-        cells = []
-        for method in METHODS:
-            values = [pick(found[seed][method]) for seed in range(SEEDS)]
-            cells.append(f"{statistics.mean(values):.3g} ± {statistics.stdev(values):.2g}")
-        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    """Measure, unless only the pictures are wanted, and draw."""
+    torch.set_num_threads(1)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    if "--draw" not in sys.argv:
+        measure()
+    picture(stored(), alpha_star(load("digits", noise=0.4)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lookbehind.compare import Comparison
+from lookbehind.compare import METHODS, Comparison
+from lookbehind.compare.items import digits
+from lookbehind.compare.report import Rows
 from lookbehind.lab import Measurement, NoiseSettings, Record, Result, Run
 
 
@@ -35,3 +37,14 @@ class Saved:
 
     def failure(self, run: Run) -> None:
         return None
+
+
+def rows_of(runs: list[dict[str, Any]], labels: str) -> Rows:
+    """Return the rows of a comparison, from the runs of its compare.json."""
+    numbers: dict[str, list[dict[str, Any]]] = {}
+    for one in runs:
+        if one["run"]["labels"] == labels:
+            numbers.setdefault(one["run"]["method"], []).append(one["result"])
+    shared = {name: runs[0]["run"][name] for name in ("rho", "k", "alpha")}
+    comparison = Comparison(labels, digits(labels), tuple(METHODS), 4, **shared, radii=(0.05, 0.2, 0.5))
+    return Rows(comparison, Saved(comparison, numbers))

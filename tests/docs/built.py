@@ -31,7 +31,7 @@ def copy_sources(folder: Path) -> None:
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
     """Build the site of the sources in a folder, strictly."""
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
 
 
 @dataclass

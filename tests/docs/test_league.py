@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.docs.pages import DOCS, ROOT
+from tests.docs.pages import DOCS, ROOT, script
 
 
 @pytest.fixture(scope="module")
 def league() -> Any:
-    specification = importlib.util.spec_from_file_location("docs_league", DOCS / "league.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["docs_league"] = module  # dataclasses look there
-    specification.loader.exec_module(module)
-    return module
+    return script("league")
 
 
 def test_every_number_is_the_archive_s(league: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,19 +10,9 @@ import torch
 
 from lookbehind import METHODS
 from lookbehind.methods import Record
-from tests.docs.pages import DOCS, blocks
+from tests.docs.pages import DOCS, blocks, script
 
-
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_methods", DOCS / "methods.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SCRIPT = _script()
+SCRIPT = script("methods")
 
 
 def test_an_unknown_name_is_answered_by_the_nearest() -> None:

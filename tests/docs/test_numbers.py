@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import pytest
 
-from lookbehind.compare import METHODS, Comparison
-from lookbehind.compare.items import GRADIENTS, LOSS, NOISY, TEST, digits
-from lookbehind.compare.report import Rows, verdict
-from tests.compare.saved import Saved
+from lookbehind.compare import METHODS
+from lookbehind.compare.items import GRADIENTS, LOSS, NOISY, TEST
+from lookbehind.compare.report import verdict
+from tests.compare.saved import rows_of
 from tests.docs.pages import DOCS
 
 SAVED = json.loads((DOCS / "results" / "compare" / "compare.json").read_text())
@@ -19,19 +18,9 @@ PAGE = (DOCS / "which-method.md").read_text()
 PAGE += (DOCS / "comparison.md").read_text()
 
 
-def rows_of(labels: str) -> Rows:
-    numbers: dict[str, list[dict[str, Any]]] = {}
-    for one in SAVED["runs"]:
-        if one["run"]["labels"] == labels:
-            numbers.setdefault(one["run"]["method"], []).append(one["result"])
-    shared = {name: SAVED["runs"][0]["run"][name] for name in ("rho", "k", "alpha")}
-    comparison = Comparison(labels, digits(labels), tuple(METHODS), 4, **shared, radii=(0.05, 0.2, 0.5))
-    return Rows(comparison, Saved(comparison, numbers))
-
-
 @pytest.mark.parametrize("labels", ["noisy", "clean"])
 def test_tables(labels: str) -> None:
-    rows = rows_of(labels)
+    rows = rows_of(SAVED["runs"], labels)
     for method, values in rows.by_method.items():
         at = LOSS + 1 + rows.comparison.radii.index(0.2)
         numbers = [
@@ -44,7 +33,7 @@ def test_tables(labels: str) -> None:
 
 
 def test_differences() -> None:
-    rows = rows_of("noisy")
+    rows = rows_of(SAVED["runs"], "noisy")
     for method in set(rows.by_method) - {"sam"}:
         assert f"{METHODS[method].label} | {rows.against(method, 'sam')} |" in PAGE
 
@@ -63,6 +52,6 @@ def test_pages_quote_their_own_number_and_no_other_than_the_table_has(page: str,
     """Accuracies in % with two decimals, in what we measured."""
     ours = (DOCS / "algorithms" / f"{page}.md").read_text().split("## What we measured")[1]
     quoted = re.findall(r"\b(\d\d\.\d\d) %", ours)
-    own = rows_of("noisy").by_method[method][TEST].text().split(" ±")[0]
+    own = rows_of(SAVED["runs"], "noisy").by_method[method][TEST].text().split(" ±")[0]
     assert quoted[0] == own
     assert all(f"| {number} ±" in PAGE for number in quoted)

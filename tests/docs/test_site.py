@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from lookbehind import measure
 from lookbehind.optim import ascent, lookahead, lookbehind, multistep_sam, perturbation, sam
 from tests.docs.built import Page, Site, build, copy_sources
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks
+from tests.docs.seen import FAULTS
 
 for needed in ("zensical", "mkdocstrings_handlers.python", "latex2mathml"):
     pytest.importorskip(needed, reason='the site needs pip install ".[docs]"')
@@ -129,6 +131,56 @@ def test_algorithms_show_the_code_as_it_is(site: Site, page: str, shown: list[ob
     text = site.pages[f"algorithms/{page}.html"].text
     for function in shown:
         assert " ".join(inspect.getsource(function).split()) in text  # type: ignore[arg-type]
+
+
+FAULTY = """<title>t</title><div class="md-content">
+<p>SAM has **no** [link](here.md) &amp;lt; and *none
+<p>===== =====</p><p>-0.00</p><a href="#nowhere">away</a>
+<pre><code>"""
+FAULTY += (
+    85 * "x"
+    + """</code></pre>
+<table style="width: 40px; table-layout: fixed; word-break: break-all">
+<tr><td><code>abcdefghi</code><td>123456789012</table>
+<div style="width: 2000px">wide</div></div>"""
+)
+
+
+@pytest.mark.timeout(600)
+def test_every_page_in_a_browser(site: Site, tmp_path: Path) -> None:
+    """See tests/docs/seen.py for the faults. Each page is opened once, and looked at by two widths."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium; on Debian: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    (tmp_path / "faulty.html").write_text(FAULTY)
+    pages = [path for path in sorted(site.folder.rglob("*.html")) if path.name != "404.html"]  # that needs a server
+    faults: dict[str, list[str]] = {}
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=chromium)
+        window = browser.new_context(offline=True).new_page()
+        for path in [tmp_path / "faulty.html", *pages]:
+            window.set_viewport_size({"width": 1280, "height": 800})
+            window.goto(path.as_uri(), wait_until="load", timeout=120_000)
+            found = window.evaluate(FAULTS, True)
+            window.set_viewport_size({"width": 390, "height": 800})
+            found += [f"{fault}, at 390 px" for fault in window.evaluate(FAULTS, False)]
+            if found:
+                faults[path.name if path.parent == tmp_path else path.relative_to(site.folder).as_posix()] = found
+        browser.close()
+    seen = {fault.partition(":")[0] for fault in faults.pop("faulty.html")}
+    assert seen == {
+        "minus zero",
+        "raw markup",
+        "stray asterisk",
+        "dead anchor",
+        "wide code",
+        "code breaks in a table",
+        "number breaks in a table",
+        "the page scrolls sideways",
+        "cut off",
+    }
+    assert faults == {}
 
 
 def test_formulas_are_drawn(site: Site) -> None:

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import statistics
 from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, PAGES
+from tests.docs.pages import DOCS, PAGES, script
 
 QUOTED = re.compile(r"(\d[\d.]*(?:e\+\d+)?)\**(?: %)? ± (\d+(?:\.\d+)?)")
 # Pages whose numbers other tests compare: with the comparison's file, the league's archive, the stored measurements.
 ELSEWHERE = {"which-method.md", "comparison.md", "league.md", "measure.md"}
 LEAGUE = (DOCS / "league.md").read_text()  # compared with its archive; the pages of methods quote it
-# On fine-tuning: printed by benchmarks/full_fine_tuning.py and by single runs, of which no results are stored.
-# The list may only get shorter.
-UNSTORED = {
-    "fine-tuning.md": {
-        "29.1 ± 5.6", "29.5 ± 3.9", "18.4 ± 6.1", "31.5 ± 6.5", "39.9 ± 6.0", "35.5 ± 3.9", "40.1 ± 5.1", "39.5 ± 4.4",
-        "37.1 ± 5.5", "34.9 ± 6.3", "37.7 ± 5.9", "35.2 ± 6.5", "35.7 ± 7.5", "36.3 ± 7.2", "34.3 ± 5.1", "33.8 ± 4.7",
-        "36.0 ± 4.5", "35.6 ± 4.5",
-    }
-}  # fmt: skip
 
 
 def stored() -> list[tuple[float, float]]:
@@ -32,6 +22,7 @@ def stored() -> list[tuple[float, float]]:
     return [(float(row["mean"]), float(row["std"])) for row in rows if row.get("mean") and row.get("std")]
 
 
+TABLES = script("tables")
 STORED = stored()
 
 
@@ -51,31 +42,14 @@ def test_there_are_results() -> None:
 )
 def test_every_mean_with_a_deviation_is_stored(page: Path) -> None:
     found = QUOTED.findall(page.read_text())
-    without = {f"{a} ± {b}" for a, b in found if not is_stored(a, b) and f"{a} ± {b}" not in LEAGUE}
-    assert without <= UNSTORED.get(page.name, set())
+    written = LEAGUE + TABLES.full_fine_tuning()
+    without = {f"{a} ± {b}" for a, b in found if not is_stored(a, b) and f"{a} ± {b}" not in written}
+    assert without == set()
 
 
-def test_the_worked_example_of_measuring() -> None:
-    """The table of docs/measure.md, from the measurements that docs/pictures/measurements.py stored."""
-    seeds = json.loads((DOCS / "results" / "measure" / "measurements.json").read_text()).values()
-    picks = {
-        "training loss": lambda r: r["sharpness"]["loss"],
-        "125-sharpness, r = 0.2": lambda r: r["sharpness"]["values"][3],
-        "125-sharpness of ASAM, r = 1": lambda r: r["relative sharpness"]["values"][3],
-        "largest eigenvalue": lambda r: r["eigenvalues"]["values"][0],
-        "trace": lambda r: r["trace"]["trace"],
-        "accuracy %": lambda r: r["noise"]["means"][0],
-        "… with noisy weights, σ = 0.2": lambda r: r["noise"]["means"][2],
-        "… with noisy weights, σ = 0.4": lambda r: r["noise"]["means"][4],
-        "… with 4-bit weights, per tensor": lambda r: r["quantisation"]["per_tensor"][3],
-        "… with 4-bit weights, per channel": lambda r: r["quantisation"]["per_channel"][3],
-        "… with 3-bit weights, per channel": lambda r: r["quantisation"]["per_channel"][4],
-    }
-    page = (DOCS / "measure.md").read_text()
-    for name, pick in picks.items():
-        values = [[pick(seed[method]) for seed in seeds] for method in ("SGD", "SAM", "Lookbehind-SAM")]
-        cells = [f"{statistics.mean(v):.3g} ± {statistics.stdev(v):.2g}" for v in values]
-        assert f"| {name} | {' | '.join(cells)} |" in page
+def test_the_tables_are_those_of_the_stored_results() -> None:
+    for file, text in TABLES.pages().items():
+        assert file.read_text(encoding="utf-8") == text, f"{file}: run python docs/tables.py"
 
 
 @pytest.mark.parametrize("picture", ["front.svg", "front-dark.svg"])

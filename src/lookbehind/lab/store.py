@@ -46,20 +46,18 @@ class DamageWarning(UserWarning):
 class Store:
     """A folder with a folder for each run, ``runs/<address>/``, that can be moved.
 
-    ===========================  ======================================================================================
-    ``run.json``                 settings and environments, for the reader; read by nothing
-    ``log.jsonl``                an epoch a line, for the watcher; read for progress alone
-    ``last.pt``                  the checkpoint of an unfinished run
-    ``weights.safetensors``      the final weights
-    ``result.json``              a ``Result``, its run, and the sha256 of the weights: there, the run is done
-    ``<address>.json``           a measurement of these weights
-    ``failed.json``              what went wrong, until it goes right
-    ===========================  ======================================================================================
+    - ``run.json``: settings and environments, for the reader; read by nothing
+    - ``log.jsonl``: a line for each epoch; read for progress alone
+    - ``last.pt``: the checkpoint of an unfinished run
+    - ``weights.safetensors``: the final weights
+    - ``result.json``: a ``Result``, its run, and the sha256 of the weights; with it, the run is done
+    - ``<address>.json``: a measurement of these weights
+    - ``failed.json``: the error of the last attempt, until one succeeds
 
-    ``slurm/`` beside ``runs/`` has what jobs of a cluster are about, and their logs.
+    ``slurm/`` beside ``runs/`` has the jobs of a cluster and their logs.
 
-    Each file is written whole or not at all, has a checksum, and is believed only if that is right and it is about the
-    run that was asked for. Otherwise a sentence says so, and the file counts as missing.
+    Each file is written whole or not at all, and has a checksum. It is read only if the checksum is right and the file
+    is about the run that was asked for. Otherwise a warning says so, and the file counts as missing.
 
     Args:
         root: the folder.
