@@ -162,17 +162,17 @@ class Task:
 
     @property
     def lifelong(self) -> bool:
-        """Whether it is a stream, in which something can be forgotten."""
+        """Return whether it is a stream, in which something can be forgotten."""
         return isinstance(self.workload, Stream)
 
     @property
     def accuracy(self) -> Metric:
-        """What is reported, after the last epoch."""
+        """The number that is reported, after the last epoch."""
         return final_accuracy() if self.lifelong else last_test_accuracy()
 
     @property
     def validation(self) -> Metric:
-        """What selects."""
+        """The number that selects a setting."""
         return final_validation_accuracy() if self.lifelong else last_validation_accuracy()
 
 

@@ -58,7 +58,7 @@ def training(run: Run, device: str) -> Translating:
 
 
 class Unchanged:
-    """What the data are. Another corpus or encoding is no continuation."""
+    """The data of a run, as a part that does not change: another corpus or encoding is no continuation."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.data = data
