@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -254,6 +254,49 @@ def when(at: Board) -> str:
         rows.append([name, its.text(), text, at.robust(entrant, WHEN_BUDGET).text(), label])
     heads = ["SAM climbs in", "test accuracy %", "− SGD", f"noisy weights, σ = {SIGMA:g}, %", "chosen"]
     return f'### {at.task.name}\n\n<div class="numbers" markdown>\n\n{table(heads, rows)}\n\n</div>\n'
+
+
+def questions(boards: list[Board]) -> str:
+    """Return two questions about costs, and a test by the sign, each as paired differences on every task."""
+    lines = [
+        _minus(boards, "Early or late?", WHEN, "first quarter", "last quarter", WHEN_BUDGET),
+        _minus(boards, "Spread or at the end?", WHEN, "every 4th step", "last quarter", WHEN_BUDGET),
+        _minus(
+            boards,
+            "Does climbing while accumulating earn its place beside Momentum-SAM?",
+            ENTRANTS,
+            "Climb while accumulating",
+            "Momentum-SAM",
+            1.0,
+        ),
+        _minus(
+            boards,
+            "Does the direction of the climb matter, or only the curvature?",
+            ENTRANTS,
+            "Momentum-SAM, either way",
+            "Momentum-SAM",
+            1.0,
+        ),
+    ]
+    return "\n".join(f"- {line}" for line in lines if line)
+
+
+def _minus(boards: list[Board], asked: str, of: Mapping[str, Entrant], one: str, other: str, budget: float) -> str:
+    """Say how far one entrant is before another, in test accuracy, on each task that has both."""
+    found = []
+    for at in boards:
+        if of is ENTRANTS and not ({one, other} <= set(at.names) and budget in at.task.budgets):
+            continue
+        if of is WHEN and not when(at):
+            continue
+        gap = difference(at.accuracy(of[one], budget), at.accuracy(of[other], budget))
+        found += [(gap, at.task.name)] if gap else []
+    if not found:
+        return ""
+    better, worse = (sum(gap.shows and sign * gap.mean > 0 for gap, _ in found) for sign in (1, -1))
+    texts = "; ".join(f"{name} {gap.text()}" for gap, name in found)
+    shown_on = f"Shown better on {better} of {len(found)}, worse on {worse}."
+    return f"**{asked}** {one} − {other} at {budget:g} ×: {texts}. {shown_on}"
 
 
 def bars(boards: list[Board]) -> str:
@@ -513,6 +556,13 @@ Two goals were set before anything was trained:
 The best of the cheap entrants stands for them. It was chosen by the same test images, so chance helps it.
 
 {bars(boards)}
+
+## Two questions
+
+Each answer has paired differences of test accuracy in points, each with its own 95 % interval. "Either way" draws the
+sign of the climb at random. That leaves only what curvature gives.
+
+{questions(boards)}
 
 {over_all(boards)}
 {chr(10).join(board(at) for at in boards)}

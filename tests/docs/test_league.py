@@ -55,6 +55,25 @@ def test_the_sentences_by_hand(league: Any) -> None:
     assert f"{means[best]:.2f} ± " in row.splitlines()[0]
 
 
+def test_an_answer_by_hand(league: Any) -> None:
+    """A paired difference from the numbers of single runs, with Student's t at four degrees of freedom."""
+    import statistics
+
+    from lookbehind.lab import Archive
+    from lookbehind.league.entrants import ENTRANTS
+
+    [at, *_] = league.boards_of(Archive(DOCS / "results" / "league.xz"))
+    tests = [
+        [at.results.result(run).records[-1].test for run in at.accuracy(ENTRANTS[name], 1.0).winner.runs]
+        for name in ("Climb while accumulating", "Momentum-SAM")
+    ]
+    gaps = [ours - theirs for ours, theirs in zip(*tests, strict=True)]
+    mean, half = statistics.fmean(gaps), 2.7764451 * statistics.stdev(gaps) / 5**0.5
+    said = f"{at.task.name} {mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]".replace("-", "\u2212")
+    page = (DOCS / "league.md").read_text()
+    assert said in page.split("earn its place beside Momentum-SAM?**")[1].splitlines()[0]
+
+
 def test_each_call_builds_what_the_lab_builds(league: Any) -> None:
     """The page's calls, run as a user would write them."""
     import torch
