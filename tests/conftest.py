@@ -56,7 +56,7 @@ def environment() -> Iterator[None]:
     """Fail a test that leaves the environment changed: another test, or a notebook, would go by it."""
     before = dict(os.environ)
     yield
-    theirs = ("PYTEST_", "KMP_", "PYTORCH_", "TORCHINDUCTOR_")  # set by what is imported
+    theirs = ("PYTEST_", "KMP_", "PYTORCH_", "TORCHINDUCTOR_", "_TORCHINDUCTOR_")  # set by what is imported
     changed = {name for name, _ in before.items() ^ os.environ.items() if not name.startswith(theirs)}
     for name in changed:
         os.environ.pop(name, None)

@@ -136,7 +136,7 @@ MUTATIONS = [
     mutation("base steps at the perturbed weights", "_step.py", "        if at is not None:\n", "        if False:\n"),
     mutation("adaptive alpha from the last fast step instead of the first", "lookbehind.py", "            if inner.number == 1:\n", "            if True:\n"),
     mutation("the base's result lost between inner steps", "_step.py", "            copy_(to, self.params)\n", ""),
-    mutation("the climb goes on from the fast weights", "_step.py", "            copy_(self.params, self._aside)\n", ""),
+    mutation("the climb goes on from the fast weights", "_step.py", "            copy_(self.params, aside)\n", ""),
     mutation("one adaptive alpha for each tensor where one is asked for", "lookbehind.py", 'if self.adaptive == "adaptive":\n            sums', 'if False:\n            sums'),
     mutation("adaptive alpha without the half", "lookbehind.py", "(cosine + 1) / 2", "cosine"),
     mutation("ASAM scales once instead of twice", "perturbation.py", "        torch._foreach_mul_(t_g, t)\n", ""),

@@ -38,6 +38,16 @@ def copy_(targets: list[Tensor], sources: list[Tensor]) -> None:
         torch._foreach_copy_(local_tensors(targets), local_tensors(sources))
 
 
+def clones(tensors: list[Tensor]) -> list[Tensor]:
+    """Return copies; of DTensors, of this process's part."""
+    tensors = local_tensors(tensors)
+    if tensors and on_host(tensors[0]):
+        return [t.clone() for t in tensors]
+    copies = [torch.empty_like(t) for t in tensors]  # on a device one kernel copies all
+    copy_(copies, tensors)
+    return copies
+
+
 def add_(targets: list[Tensor], terms: list[Tensor], factor: float = 1.0) -> None:
     """Targets ← targets + factor · terms."""
     if targets:

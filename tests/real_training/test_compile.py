@@ -40,11 +40,12 @@ def test_rules_compile_without_graph_break(rule) -> None:
     "operation",
     [
         lambda a, b: _tensors.copy_(a, b),
+        lambda a, b: _tensors.copy_(a, _tensors.clones(b)),
         lambda a, b: _tensors.add_(a, b, 0.3),
         lambda a, b: _tensors.lerp_(a, b, 0.3),
         lambda a, b: _tensors.lerp_(a, b, [torch.tensor(0.3), torch.tensor(0.7)]),
     ],
-    ids=["copy", "add", "lerp", "lerp by tensors"],
+    ids=["copy", "clones", "add", "lerp", "lerp by tensors"],
 )
 def test_arithmetic_in_place_compiles_without_graph_break(operation) -> None:
     a, b, c, d = tensors(0), tensors(1), tensors(0), tensors(1)

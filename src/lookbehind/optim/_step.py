@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lookbehind._distributed import averages, local_tensors
-from lookbehind._tensors import add_, as_real, copy_, dots, norm, scale_
+from lookbehind._distributed import averages
+from lookbehind._tensors import add_, as_real, clones, copy_, dots, norm, scale_
 from lookbehind.optim._buffers import Buffers
 from lookbehind.optim._evaluation import Closure, GradientEvaluator
 from lookbehind.optim._rollback import Rollback
@@ -52,7 +52,6 @@ class Step:
         self.number = 0  # of the step, counted from 0, for methods that count
         self.radius_factor = 1.0  # what ρ is multiplied by in this step
         self._local = False  # whether .grad holds this rank's own gradients
-        self._aside: list[Tensor] = []  # the parameters, while the base steps elsewhere
 
     def gradient(self, closure: Closure, *, sync: bool = True) -> Any:
         """Leave the gradient at the weights that the model holds in ``.grad``; return the loss.
@@ -164,15 +163,13 @@ class Step:
         own = [p.grad for p in self.params] if self._local else []
         if self._local:
             self._average()
-        if to is not None:
-            self._aside = self._aside or [torch.empty_like(t) for t in local_tensors(self.params)]
-            copy_(self._aside, self.params)
+        aside = clones(self.params) if to is not None else []
         if at is not None:
             copy_(self.params, at)
         self._base_step()
         if to is not None:
             copy_(to, self.params)
-            copy_(self.params, self._aside)
+            copy_(self.params, aside)
         if self._local:
             for p, gradient in zip(self.params, own, strict=True):
                 p.grad = gradient
