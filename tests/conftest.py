@@ -53,15 +53,12 @@ def undeclared() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
-    """Fail a test that leaves the environment changed: another test, or a notebook, would go by it."""
-    before = dict(os.environ)
+    """Fail a test that leaves what the command line sets: another test, or a notebook, would go by it."""
+    before = {name: os.environ.get(name) for name in ("MPLBACKEND", "OMP_WAIT_POLICY")}
     yield
-    theirs = ("PYTEST_", "KMP_", "PYTORCH_", "TORCHINDUCTOR_", "_TORCHINDUCTOR_")  # set by what is imported
-    changed = {name for name, _ in before.items() ^ os.environ.items() if not name.startswith(theirs)}
-    for name in changed:
-        os.environ.pop(name, None)
-        os.environ.update({name: before[name]} if name in before else {})
-    assert not changed, f"the test changed the environment: {sorted(changed)}"
+    after = {name: os.environ.pop(name, None) for name in before}
+    os.environ.update({name: value for name, value in before.items() if value is not None})
+    assert after == before
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,8 @@ def behind(k: int, n: int, elsewhere: bool) -> int:
     """Kernels of Lookbehind with a fixed α.
 
     Each descent but the last copies φ' aside, the fast weights in and out, and φ' back; the last copies them in. On the
-    CPU each tensor is set aside by itself, and interpolated in its place. Elsewhere all are at once (1), and copied (1).
+    CPU each tensor is set aside by itself, and interpolated in its place. Elsewhere all are together (1), and copied
+    (1).
     """
     return BEGIN + ASCENT * k + (3 + (1 if elsewhere else n)) * (k - 1) + 1 + (2 if elsewhere else n)
 
