@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 from lookbehind.lab.cell import Candidate, Cell, Derived
 from lookbehind.lab.metrics import (
@@ -132,7 +132,6 @@ def _board(name: str, scale: str) -> Declaration:
     return Declaration(tuple(parts), NOTES)
 
 
-@cache
 def _when(scale: str) -> Declaration:
     parts = tuple(
         _table(title, task, WHEN, metric, (WHEN_BUDGET,), "SGD")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
 from lookbehind.lab.budget import longer
 from lookbehind.lab.cell import Candidate, Cell, Derived, Published
@@ -158,7 +157,6 @@ def _of_the_paper() -> Table:
     return Table("Table 2 of the paper", tuple(f"{d}: {named[k]}" for d, _, k in heads), rows)
 
 
-@cache
 def _item2(scale: str) -> Declaration:
     known = scale == "paper"
     parts: list[Part] = [
@@ -178,7 +176,6 @@ def _item2(scale: str) -> Declaration:
     return Declaration(tuple(parts), (STREAM, READING, COPIED, COST, matrices, control, table7))
 
 
-@cache
 def _item6(scale: str) -> Declaration:
     """The grid, with what it came to: at each value of a hyper-parameter the best of the others."""
     grids = (("η", ETAS), ("ρ", RHOS), ("k", KS), ("α", ALPHAS))
@@ -222,7 +219,6 @@ def _over(benchmark: Benchmark, symbol: str) -> Table:
     return Table(title, tuple(f"{symbol} = {x:g}" for x in columns), tuple(rows))
 
 
-@cache
 def _item7(scale: str) -> Declaration:
     tables = (
         _settings(scale, "Table 7: settings chosen on test images, as in the paper", final_accuracy(), True),

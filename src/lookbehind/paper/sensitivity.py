@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 
 from lookbehind.lab.cell import Candidate, Cell
 from lookbehind.lab.metrics import alpha_at
@@ -44,7 +43,6 @@ def _over_k(pair: Pair, rule: Rule) -> Lines:
     return Lines(title, "inner steps k", ACCURACY, series, baseline(pair, rule), named("SAM", rule))
 
 
-@cache
 def _figure5(scale: str) -> Declaration:
     shown = figure_pairs(scale)[0:3:2] if scale == "paper" else figure_pairs(scale)[:1]
     parts = tuple(_over_k(pair, rule) for pair in shown for rule in RULES)
@@ -67,19 +65,16 @@ def _over_k_and_alpha(pair: Pair, rule: Rule, kind: str) -> Heatmap:
 HEATMAP = "A cell is N/A if any seed of it diverged, as in the paper. Blue is better than the baseline, red worse."
 
 
-@cache
 def _figure6(scale: str) -> Declaration:
     parts = tuple(_over_k_and_alpha(figure_pairs(scale)[0], rule, "Lookbehind") for rule in RULES)
     return Declaration(parts, (HEATMAP, BASELINE, notes.BATCH_NORM))
 
 
-@cache
 def _figure15(scale: str) -> Declaration:
     parts = tuple(_over_k_and_alpha(pair, rule, "Lookbehind") for pair in figure_pairs(scale) for rule in RULES)
     return Declaration(parts, (HEATMAP, BASELINE, notes.BATCH_NORM))
 
 
-@cache
 def _figure16(scale: str) -> Declaration:
     parts = tuple(_over_k_and_alpha(pair, rule, "Lookahead") for pair in figure_pairs(scale) for rule in RULES)
     return Declaration(parts, (HEATMAP, BASELINE, notes.BATCH_NORM))
@@ -110,12 +105,10 @@ def _figure_over_rho(scale: str, rule: Rule) -> Declaration:
     return Declaration(parts, (BEST_ALPHA, RHO, notes.THIN, notes.BATCH_NORM), across=3)
 
 
-@cache
 def _figure7(scale: str) -> Declaration:
     return _figure_over_rho(scale, "sam")
 
 
-@cache
 def _figure9(scale: str) -> Declaration:
     return _figure_over_rho(scale, "asam")
 
@@ -142,7 +135,6 @@ def _within_rho(pair: Pair, rule: Rule) -> Lines:
     return Lines(f"{pair.title}, {name}", "inner steps k", ACCURACY, series)
 
 
-@cache
 def _figure11(scale: str) -> Declaration:
     parts = tuple(_within_rho(figure_pairs(scale)[0], rule) for rule in RULES)
     step = "Within ρ: k ascents of ρ / k, descents of η, and no interpolation, which is α = 1."
@@ -164,7 +156,6 @@ def _alpha_over_epochs(pair: Pair, rule: Rule) -> Lines:
     return Lines(f"{pair.title}, {named('Lookbehind', rule)}", "epoch", "mean α* of the epoch", series)
 
 
-@cache
 def _figure12(scale: str) -> Declaration:
     parts = tuple(_alpha_over_epochs(figure_pairs(scale)[0], rule) for rule in RULES)
     return Declaration(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 
 from lookbehind.lab.cell import Candidate, Cell
 from lookbehind.lab.metrics import measured_loss, noisy_accuracy_at, robustness, sharpness_at
@@ -36,7 +35,6 @@ def shades(n: int) -> tuple[float, ...]:
     return tuple((i + 1) / n for i in range(n))
 
 
-@cache
 def _figure1(scale: str) -> Declaration:
     pair, settings = figure_pairs(scale, thin=True)[0], sharpness(scale, "sam")
     flattest, near = sharpness_at(settings, settings.radii[-1]), sharpness_at(settings, settings.radii[0])
@@ -75,7 +73,6 @@ def _over_radii(scale: str, rule: Rule) -> Lines:
     return Lines(pair.title, "radius r", f"m-sharpness of {rule.upper()}'s neighbourhood", series)
 
 
-@cache
 def _figure3(scale: str) -> Declaration:
     radii = "At scale cpu r goes to 0.5: a net of 24,000 weights is far from any minimum at r = 5."
     return Declaration(
@@ -83,7 +80,6 @@ def _figure3(scale: str) -> Declaration:
     )
 
 
-@cache
 def _figure8(scale: str) -> Declaration:
     radii = "At scale cpu r goes to 3. ASAM's η is 0 in training, as in the published scripts, and in measuring."
     return Declaration(
@@ -106,7 +102,6 @@ def _robust(scale: str, pair: Pair, rule: Rule) -> Lines:
     return Lines(f"{pair.title}, {rule.upper()}", "noise σ", "test accuracy (%)", series)
 
 
-@cache
 def _figure4(scale: str) -> Declaration:
     parts = tuple(_robust(scale, pair, rule) for pair in figure_pairs(scale, thin=True) for rule in RULES)
     said = (

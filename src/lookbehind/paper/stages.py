@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Literal
 
 from lookbehind.lab.cell import Candidate, Derived
@@ -56,7 +55,6 @@ def _over_switches(pair: Pair, rule: Rule, first: First) -> Lines:
     return Lines(f"{pair.title}, {title}", "epoch of the switch", ACCURACY, series, baseline(pair, rule), names[0])
 
 
-@cache
 def _figure10(scale: str) -> Declaration:
     firsts: tuple[First, First] = ("SAM", "Lookbehind")
     parts = tuple(_over_switches(figure_pairs(scale, thin=True)[0], rule, first) for first in firsts for rule in RULES)

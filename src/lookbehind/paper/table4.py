@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from lookbehind.lab.parts import Declaration, Item
 from lookbehind.paper import fine_tuning, translation
 from lookbehind.paper.workloads import SCALES
 
 
-@cache
 def _table4(scale: str) -> Declaration:
     parts = (*translation.table(scale), *fine_tuning.table(scale))
     return Declaration(parts, (*translation.notes(scale), *fine_tuning.notes(scale)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from lookbehind.lab.metrics import best_epoch
 from lookbehind.lab.parts import Declaration, Item, Part, Row, Table
 from lookbehind.paper import notes
@@ -26,7 +24,6 @@ from lookbehind.paper.rows import (
 from lookbehind.paper.workloads import RULES, SCALES, asam_setup, pairs
 
 
-@cache
 def _table1(scale: str) -> Declaration:
     entries = [SGD, LOOKAHEAD_SGD]
     for rule in RULES:
@@ -35,7 +32,6 @@ def _table1(scale: str) -> Declaration:
     return Declaration(accuracy_table(scale, 1, table), (notes.SELECTED, notes.BATCH_NORM, notes.DECAY, notes.SMALL))
 
 
-@cache
 def _table3(scale: str) -> Declaration:
     entries = [entry for rule in RULES for entry in (lookbehind(rule), adaptive(rule))]
     title = "Table 3: test accuracy (%) of Lookbehind with static and adaptive α"
@@ -49,7 +45,6 @@ def _plain(scale: str) -> tuple[Row, ...]:
     return rows(scale, 1, [SGD, *map(single, RULES)])
 
 
-@cache
 def _table5(scale: str) -> Declaration:
     entries = [single(rule) for rule in RULES]
     epochs = ", ".join(f"{pair.workload.epochs} ({pair.title})" for pair in pairs(scale))
@@ -68,7 +63,6 @@ def _table5(scale: str) -> Declaration:
     return Declaration(parts, (*said, notes.BATCH_NORM, notes.DECAY, notes.SMALL))
 
 
-@cache
 def _table8(scale: str) -> Declaration:
     entries = [
         entry for rule in RULES for entry in (multistep(rule), averaging(rule), lookbehind(rule), adaptive(rule))
@@ -79,7 +73,6 @@ def _table8(scale: str) -> Declaration:
     return Declaration(parts, (mean, notes.ADAPTIVE, notes.SELECTED, notes.BATCH_NORM, notes.DECAY, notes.SMALL))
 
 
-@cache
 def _table9(scale: str) -> Declaration:
     pair = asam_setup(scale)
     entries: list[Entry] = [SGD]
