@@ -54,7 +54,7 @@ def train(root: Path, save_every: float, started: Any) -> None:
 def processes() -> Any:
     """Processes that start fast: they fork from one that has imported all and done nothing with it."""
     context = multiprocessing.get_context("forkserver")
-    late = ["torch._dynamo", "sklearn.datasets", "safetensors.torch", "lookbehind.checkpoint"]
+    late = ["torch._dynamo", "safetensors.torch", "lookbehind.checkpoint"]
     context.set_forkserver_preload(["torch", *late, "tests.lab.test_interrupted"])
     process = context.Process(target=time.sleep, args=(0,))
     process.start()
