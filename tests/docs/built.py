@@ -28,6 +28,13 @@ def copy_sources(folder: Path) -> None:
             shutil.copy(ROOT / name, folder / name)
 
 
+def write_pages(folder: Path) -> None:
+    """Write the pages of the paper's results from their archive, as CONTRIBUTING.md says."""
+    results = folder / "docs" / "results"
+    arguments = ["report", "all", "--store", str(results / "paper.xz"), "--output", str(results)]
+    subprocess.run([sys.executable, "-m", "lookbehind.cli", *arguments], check=True, timeout=240, capture_output=True)
+
+
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
     """Build the site of the sources in a folder, strictly."""
     command = [sys.executable, "-m", "zensical", "build", "--strict"]

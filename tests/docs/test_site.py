@@ -14,7 +14,7 @@ import pytest
 import lookbehind as lb
 from lookbehind import measure
 from lookbehind.optim import ascent, lookahead, lookbehind, multistep_sam, perturbation, sam
-from tests.docs.built import Page, Site, build, copy_sources
+from tests.docs.built import Page, Site, build, copy_sources, write_pages
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks
 from tests.docs.seen import FAULTS
 
@@ -26,6 +26,9 @@ for needed in ("zensical", "mkdocstrings_handlers.python", "latex2mathml"):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     copy_sources(folder)
+    for old in (folder / "docs" / "results" / "cpu").iterdir():
+        old.unlink()
+    write_pages(folder)
     return folder
 
 
@@ -54,6 +57,16 @@ def test_every_page_is_in_the_navigation(site: Site) -> None:
     linked = {site.target("index.html", link) for _, link in site.pages["index.html"].links if ":" not in link}
     pages = {(site.folder / page.relative_to(DOCS)).with_suffix(".html") for page in PAGES}
     assert pages - linked == set()
+
+
+def test_stored_numbers_and_figures_are_those_of_the_archive(folder: Path) -> None:
+    """The pages themselves are not stored."""
+    written, stored = (
+        {path.name: path.read_text() for path in (at / "results" / "cpu").iterdir() if path.suffix in (".csv", ".svg")}
+        for at in (folder / "docs", DOCS)
+    )
+    assert written.keys() == stored.keys()
+    assert {name for name in written if name.endswith(".csv") and written[name] != stored[name]} == set()
 
 
 def test_links_of_the_readme_into_the_docs_have_their_anchors(site: Site) -> None:
