@@ -13,16 +13,6 @@ from benchmarks.__main__ import RESULTS, _read, by_net
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "speed.md"
 NETS = ("WRN-10-1", "WRN-28-2", "ResNet-18", "ViT")
-OURS = {
-    "SAM": lambda name: name == "SAM",
-    "ASAM": lambda name: name == "ASAM",
-    "Multistep-SAM": lambda name: name.startswith("Multistep-SAM"),
-    "Lookbehind": lambda name: name.startswith("Lookbehind, k"),
-    "Lookbehind, adaptive α": lambda name: name.startswith("Lookbehind, adaptive"),
-    "Lookbehind with ASAM": lambda name: name.startswith("Lookbehind+ASAM"),
-    "Lookahead": lambda name: name.startswith("Lookahead, k"),
-    "Lookahead around SAM": lambda name: name.startswith("Lookahead+SAM"),
-}
 
 
 def shown(name: str) -> bool:
@@ -39,11 +29,11 @@ def shares() -> str:
     """Return the range of own shares of each method over bases and k, on each net."""
     lines = [["own share of a step, SGD and AdamW", "MLP", *NETS], ["---"] * (2 + len(NETS))]
     rows = [row for row in _rows() if row.owner == "lookbehind"]
-    for name, belongs in OURS.items():
+    for name in dict.fromkeys(_without_k(row) for row in rows):
         cells = []
         for net in ("MLP", *NETS):
-            own = [100 * row.own for row in rows if row.task == net and belongs(row.name)]
-            cells.append(f"{min(own):.1f} to {max(own):.1f} %")
+            own = [100 * row.own for row in rows if row.task == net and _without_k(row) == name]
+            cells.append(f"{min(own):.1f} to {max(own):.1f} %" if own else "")
         lines.append([name, *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -75,6 +65,10 @@ def written(text: str) -> str:
         before, rest = text.split(begin)
         text = f"{before}{begin}\n\n{table()}\n\n{end}{rest.split(end)[1]}"
     return text
+
+
+def _without_k(row: timing.Row) -> str:
+    return row.name.partition(", k = ")[0]
 
 
 def _rows() -> list[timing.Row]:

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map_only
 from lookbehind._distributed import any_dtensor, any_rank, local_tensors, placed_like
 from lookbehind._modes import clear_weight_caches
 from lookbehind._random import RandomState, random_state, set_random_state
-from lookbehind._tensors import copy_
+from lookbehind._tensors import clones, copy_
 from lookbehind._warning import warn
 
 if TYPE_CHECKING:
@@ -44,6 +44,14 @@ class GradientEvaluator:
 
     """
 
+    scaler: GradScaler | None = None
+    optimizers: Sequence[Optimizer] = ()
+    number = 0
+    loss: Any = None  # of the first evaluation
+    overflow: NonfiniteGradientError | None = None  # raised by this object
+    _random: RandomState | None = None
+    _ready = False  # the first gradient was evaluated ahead
+
     def __init__(
         self,
         params: list[Tensor],
@@ -59,14 +67,10 @@ class GradientEvaluator:
         self.params = params
         self.name, self.name_of = name, name_of
         self.model, self.nonfinite, self.same_dropout = model, nonfinite, same_dropout
-        self.scaler = scaler if scaler is not None and scaler.is_enabled() else None
-        self.optimizers = optimizers() if self.scaler is not None else ()
-        self.number = 0
-        self.loss: Any = None  # of the first evaluation
-        self.overflow: NonfiniteGradientError | None = None  # raised by this object
+        if scaler is not None and scaler.is_enabled():
+            self.scaler, self.optimizers = scaler, optimizers()
+            self._require_update()
         self.statistics = running_statistics(model)
-        self._random: RandomState | None = None
-        self._ready = False  # the first gradient was evaluated ahead
         self._renewed: list[Tensor] = []  # parameters whose gradient the first evaluation put into another tensor
         self._lent: list[tuple[Tensor, Tensor]] = []  # parameters, and gradients in whose place there are copies
         self._added_to: list[Tensor] = []  # those where it wrote to the tensor that was there
@@ -108,14 +112,17 @@ class GradientEvaluator:
         return loss
 
     def _evaluate(self, closure: Closure, *, sync: bool) -> Any:
+        kept: list[Tensor] = []
         first = self.number == 0
-        if not first:
+        if first:
+            before = _writes(self.params)
+        else:
             self._forget_gradients()
-        before = _writes(self.params) if first else []
+            kept = clones(self.statistics)
         if self.same_dropout:
             self._draw_alike()
-        kept = [] if first else [buffer.clone() for buffer in self.statistics]
-        self.forget_unscaled()
+        if self.optimizers:
+            self.forget_unscaled()
         clear_weight_caches()
         try:
             torch._C._set_grad_enabled(True)  # steps run without; `enable_grad` costs as much as a small layer
@@ -226,7 +233,7 @@ class GradientEvaluator:
         for optimizer in self.optimizers:
             self._notes().pop(id(optimizer), None)
 
-    def require_update(self) -> None:
+    def _require_update(self) -> None:
         """Raise if the scaler was not updated since the last step: its scale would not fit the gradients' notes."""
         stages = [self._notes()[id(o)]["stage"] for o in self.optimizers if id(o) in self._notes()]
         if OptState.STEPPED in stages:
@@ -239,7 +246,8 @@ class GradientEvaluator:
         for optimizer in self.optimizers:
             if id(optimizer) in self._notes():
                 self._notes()[id(optimizer)]["stage"] = OptState.STEPPED
-        self.give_back()
+        if self._lent:
+            self.give_back()
         clear_weight_caches()
 
     def _notes(self) -> dict[int, dict[str, Any]]:

@@ -402,17 +402,15 @@ class OptimizerWrapper(Optimizer):
         self._require_base()
         self._give_back()
         self._require_entries()
-        groups = self._taking_part()
+        groups, left_out = self._taking_part()
         evaluator = self._evaluator(groups, grad_scaler)
-        evaluator.require_update()
-        left_out = [p for group, params in groups if len(params) < len(group["params"]) for p in group["params"]]
-        if closures and any(type(p) is UninitializedParameter for p in left_out):
+        if left_out and closures and any(type(p) is UninitializedParameter for p in left_out):
             evaluator.ahead(closures[0])
-            groups = self._taking_part()
+            groups, left_out = self._taking_part()
             evaluator.found([p for _, params in groups for p in params])
         self._require_memory(evaluator.params)
         self._prepare(evaluator.params)
-        step, rollback = self._begin(evaluator, groups)
+        step, rollback = self._begin(evaluator, groups, left_out)
         if self.last_step_skipped:
             self.last_step_skipped = False
         try:
@@ -447,6 +445,8 @@ class OptimizerWrapper(Optimizer):
 
     def _hide(self) -> None:
         """Let the model hold the weights that training goes on from."""
+        if isinstance(self.base, OptimizerWrapper):
+            self.base._hide()
 
     def _require_no_step(self, what: str) -> None:
         """Raise within a step of this optimizer: its weights are perturbed then, and what it keeps is in use."""
@@ -462,10 +462,8 @@ class OptimizerWrapper(Optimizer):
     def _prepare(self, params: list[Tensor]) -> None:
         """Do what must be done before a step reads the weights."""
 
-    def _begin(self, evaluator: GradientEvaluator, groups: Groups) -> tuple[Step, Rollback]:
-        for inner in chain(self.base):
-            if isinstance(inner, OptimizerWrapper):
-                inner._hide()
+    def _begin(self, evaluator: GradientEvaluator, groups: Groups, left_out: Sequence[Tensor]) -> tuple[Step, Rollback]:
+        self._hide()
         params = evaluator.params
         start = self._buffers.scratch("start", params)
         copy_(start, params)
@@ -480,7 +478,9 @@ class OptimizerWrapper(Optimizer):
             random=self.rollback == "full",
         )
         step = Step(
+            params,
             groups,
+            left_out=left_out,
             buffers=self._buffers,
             evaluator=evaluator,
             rollback=rollback,
@@ -502,9 +502,16 @@ class OptimizerWrapper(Optimizer):
             optimizers=lambda: list(stateful(self)),
         )
 
-    def _taking_part(self) -> Groups:
-        """Return the groups, each with its parameters that a step may move."""
-        return [(group, [p for p in group["params"] if takes_part(p)]) for group in self.param_groups]
+    def _taking_part(self) -> tuple[Groups, list[Tensor]]:
+        """Return the groups, each with its parameters that a step may move; and the parameters that it leaves out."""
+        groups: Groups = []
+        left_out: list[Tensor] = []
+        for group in self.param_groups:
+            params = list(filter(takes_part, group["params"]))
+            groups.append((group, params))
+            if len(params) < len(group["params"]):
+                left_out += [p for p in group["params"] if not takes_part(p)]
+        return groups, left_out
 
     def _base_step(self, closure: Closure | Sequence[Closure] | None = None) -> None:
         """Let the base step, without seeing this optimizer's tensors in its state."""
@@ -512,7 +519,8 @@ class OptimizerWrapper(Optimizer):
             self._buffers.take(self._taken)
             self.base.step(closure) if closure is not None else self.base.step()  # type: ignore[arg-type]
         finally:
-            uninterrupted(self._give_back)
+            if self._taken:
+                uninterrupted(self._give_back)
 
     def _give_back(self) -> None:
         """Let the base's state have this optimizer's tensors again."""
@@ -575,7 +583,7 @@ class OptimizerWrapper(Optimizer):
         self._passed = self._present_entries()
 
     def _present_entries(self) -> list[object]:
-        return [group.get(key, self) for group in self.param_groups for key in self._entries]
+        return [value for group in self.param_groups for value in map(group.get, self._entries)]
 
     def _is_probe(self) -> bool:
         """Return whether this is ``torch.distributed.checkpoint``, which makes the state by a step that moves nothing.

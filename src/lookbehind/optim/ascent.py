@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import compress
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeGuard
@@ -58,12 +59,12 @@ class Ascent:
     sync: bool = True
     radius: FollowsRate | None = None
 
-    @property
+    @cached_property
     def needs_gradient(self) -> bool:
         """Return whether the rule climbs by the gradient at the present weights."""
         return getattr(self.perturbation, "needs_gradient", True)
 
-    @property
+    @cached_property
     def keeps_state(self) -> bool:
         """Return whether the rule has buffers. One that does not say so may have."""
         return getattr(self.perturbation, "keeps_state", True)

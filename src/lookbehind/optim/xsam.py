@@ -146,10 +146,10 @@ class XSAM(AscentWrapper):
         """
         self._require_no_step("search was called")
         self._require_base()
-        groups = self._taking_part()
+        groups, left_out = self._taking_part()
         evaluator = self._evaluator(groups, None)
         gradients = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in evaluator.params]
-        step, rollback = self._begin(evaluator, groups)
+        step, rollback = self._begin(evaluator, groups, left_out)
         try:
             v_0 = self._climb(step, closure)
             length = step.norm([p.grad for p in step.params])
