@@ -109,7 +109,7 @@ def parity_table() -> str:
         rows = list(csv.DictReader(file))
     lines = ["| method | largest difference | with weight decay 0.01 | what remains |", "|---|---|---|---|"]
     for row in rows:
-        title = METHODS[row["method"]].title
+        title = METHODS[row["method"].partition("-")[0]].title
         lines.append(f"| {title} | {row['difference']} | {row['with decay']} | {row['remains']} |")
     return "\n".join(lines)
 
