@@ -233,6 +233,8 @@ def _conclude(rhos: tuple[float, ...], scores: dict[float, Tensor], steps: int, 
     at_edge = last == len(rhos) - 1
     if rho is None:
         conclusion = f"cannot tell that any ρ helps: up to {high:g} none is better or worse than ρ = 0 for sure"
+    elif low == high:
+        conclusion = f"ρ = {rho:g} is best, as far as these data can tell"
     else:
         conclusion = f"ρ from {low:g} to {high:g} are equally good as far as these data can tell; try {rho:.2g}"
     if at_edge:
