@@ -827,7 +827,7 @@ def test_two_phase_steps_are_answered_by_the_right_line(name: str) -> None:
 
 
 def test_the_base_optimizer_of_other_packages_is_answered() -> None:
-    with pytest.raises(AttributeError, match="SAM has no base_optimizer: .* give a scheduler the SAM itself"):
+    with pytest.raises(AttributeError, match=r"SAM has no base_optimizer: .* give a scheduler the SAM itself"):
         _ = SAM(sgd(Task())).base_optimizer
 
 
