@@ -40,8 +40,9 @@ def execute(
     """Train a run and measure it, or what of it is not done yet.
 
     An interrupted run continues from its last checkpoint, and ends bit for bit where it would have ended. That holds on
-    the same kind of device, with the same libraries and number of threads, and not for seconds. On SIGTERM it is saved at
-    the end of the epoch, and ``SystemExit`` is raised. Any other exception is kept in the store as the run's failure.
+    the same kind of device, with the same libraries and number of threads, and not for seconds. On SIGTERM it is saved
+    at the end of the epoch, and ``SystemExit`` is raised. Any other exception is kept in the store as the run's
+    failure.
 
     Args:
         run: what to train.

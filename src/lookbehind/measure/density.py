@@ -73,9 +73,9 @@ def spectral_density(
 
     with p eigenvalues λ of the Hessian of the mean loss over all minibatches, each weighted by its number of targets.
     From a random vector v, ``steps`` steps of Lanczos make a tridiagonal matrix (Lin, Saad and Yang, 2016; Ghorbani et
-    al., 2019). θ are its eigenvalues, the Ritz values, and τ the squared first components of its eigenvectors. For each v, moments
-    up to 2 · steps − 1 are exact. Few steps resolve the ends of the spectrum and smear the bulk. The standard error is
-    over the random vectors.
+    al., 2019). θ are its eigenvalues, the Ritz values, and τ the squared first components of its eigenvectors. For each
+    v, moments up to 2 · steps − 1 are exact. Few steps resolve the ends of the spectrum and smear the bulk. The
+    standard error is over the random vectors.
 
     Costs 2 · minibatches · steps · probes gradients. Memory: ``steps`` vectors of the size of the model, on the host.
     The model comes back as it was.

@@ -99,8 +99,8 @@ def top_eigenvalues(
 
     .. math:: H v = \lambda v, \quad H = \nabla^2 L(\phi)
 
-    with L the mean loss over all minibatches, each weighted by its number of targets. This is Lanczos iteration from
-    a random vector, with full reorthogonalisation (Golub and Van Loan, 2013, section 10.3). It ends when its estimates of
+    with L the mean loss over all minibatches, each weighted by its number of targets. This is Lanczos iteration from a
+    random vector, with full reorthogonalisation (Golub and Van Loan, 2013, section 10.3). It ends when its estimates of
     the residuals are small enough. The residuals reported are then measured with one more product each. An eigenvalue
     that occurs several times counts once. If there are fewer different ones than asked for, fewer are returned.
 
