@@ -149,7 +149,7 @@ def board(at: Board) -> str:
 
 ![Accuracy and {"forgetting" if task.lifelong else "robustness"} against cost](pictures/league-{at.name}.svg)
 
-Test accuracy (%) at several budgets. A **bold** entrant is not shown to be below the first at {middle:g} ×.
+Test accuracy (%), sorted at {middle:g} ×.
 
 <div class="numbers" markdown>
 
@@ -528,14 +528,15 @@ lookbehind report league --scale cpu --store docs/results/league.xz
 - The winner is trained again with five new seeds. Its test accuracy after the last epoch is reported, and ± is over
   these seeds. For "SGD, stopped early" it is that of the epoch which is best on validation images.
 - SGD stands for a task's base optimizer: AdamW for the texts.
-- Differences are paired over seeds. Their 95 % intervals are widened for the number of entrants.
+- Differences are paired over seeds. Their 95 % intervals are widened for the number of entrants. A **bold**
+  entrant is not shown to be below the first.
 
 {trials}
 
 <details class="numbers" markdown>
 <summary>Entrants, with the call that makes each</summary>
 
-`base` is SGD with momentum, or AdamW for the texts. Each call has the first setting that is tried.
+Each call has the first setting that is tried.
 Averages and `SignedMomentumSAM` are in `lookbehind.league.rivals`; all else is in `lookbehind`.
 
 {calls()}

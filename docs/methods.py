@@ -224,10 +224,7 @@ def league(record: Record) -> str:
         heads = [board.split("\n")[0], *(_row(lines[0])[i] for i in budgets)]
         shown = [[row[0], *(row[i] for i in budgets)] for row in own + others]
         tables.append("\n".join(f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *shown]))
-    intro = (
-        "From [the league](../league.md): test accuracy (%) at so many times the recipe's gradients, tuned alike,\n"
-        "five seeds."
-    )
+    intro = "Test accuracy (%) in [the league](../league.md), by gradients:"
     return "\n\n".join([intro, '<div class="numbers" markdown>', *tables, "</div>"])
 
 
@@ -272,7 +269,7 @@ def method_page(name: str) -> str:
 
 ![Steps of {record.title} on a loss of two weights](../pictures/{page_of(name)[:-3]}.svg)
 
-Real steps on a long valley, with SAM's beside them. Two minibatches have losses of two colours.
+Real steps beside SAM's. Each minibatch has its colour.
 
 ## Equations
 

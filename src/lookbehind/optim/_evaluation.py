@@ -106,7 +106,7 @@ class GradientEvaluator:
         if not self.check(sync=sync) and self.number == 0 and self.params:
             warn(
                 f"no parameter has a gradient after the closure, so {self.name} moves nothing; does the closure call "
-                "loss.backward()?"
+                "loss.backward(), and has the optimizer this model's parameters?"
             )
         self.number += 1
         return loss

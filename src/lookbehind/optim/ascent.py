@@ -168,8 +168,8 @@ class AscentOptions(WrapperOptions, total=False):
             the step and count it in ``skipped_steps``, or "raise" ``NonfiniteGradientError``. The latter two wait for
             the device once a gradient. "skip" keeps a copy of the base optimizer's state, if the base moves before all
             gradients of a step are known.
-        rollback: what is put back when a step fails: "weights" (the default) or "full", with the base optimizer's
-            state, counters and torch's random state, at the price of a copy of that state each step.
+        rollback: what is put back when a step fails: "weights" (the default) or "full". The latter adds the base
+            optimizer's state, counters and torch's random state, at the price of a copy each step.
         same_dropout: whether all evaluations of a step draw the same dropout masks. Default False, as in the paper's
             code.
         sync_ascent: whether ranks of ``DistributedDataParallel`` climb by the averaged gradient (the default). With
