@@ -25,6 +25,7 @@ from lookbehind.lab.metrics import (
     calibration_error,
     noisy_accuracy_at,
     quantised_accuracy_at,
+    seconds_of_training,
     sharpness_at,
     top_eigenvalue,
 )
@@ -141,9 +142,9 @@ def board(at: Board) -> str:
         measured.append([at.shown(name), *numbers, *at_middle])
     beside = ["", *(f"{title}, {b:g} ×" for b in task.budgets), *(head for head, _, _ in columns)]
     said = (
-        f"With noisy weights and weights of 4 bits (%), and {_NUMBERS[len(columns) - 1]} measurements at {middle:g} ×"
-        if columns
-        else "Forgetting (%), the least first; accuracies are means over the tasks, at the end"
+        "Forgetting (%), the least first; accuracies are means over the tasks, at the end"
+        if task.lifelong
+        else f"With noisy weights (%), and what else is measured at {middle:g} ×"
     )
     return f"""## {task.name}
 
@@ -166,9 +167,6 @@ Test accuracy (%), sorted at {middle:g} ×.
 """
 
 
-_NUMBERS = ("no", "one", "two", "three")
-
-
 def _measured(task: Task) -> list[tuple[str, Metric, int]]:
     """Return what else is measured of a task: head, metric, digits."""
     found: list[tuple[str, Metric, int]] = []
@@ -181,6 +179,7 @@ def _measured(task: Task) -> list[tuple[str, Metric, int]]:
         found.append(("λ₁", top_eigenvalue(task.eigenvalue), 1))
     if task.calibration is not None:
         found.append(("calibration error", calibration_error(task.calibration), 1))
+    found.append(("seconds", seconds_of_training(), 1))
     return found
 
 
@@ -530,6 +529,7 @@ lookbehind report league --scale cpu --store docs/results/league.xz
 - SGD stands for a task's base optimizer: AdamW for the texts.
 - Differences are paired over seeds. Their 95 % intervals are widened for the number of entrants. A **bold**
   entrant is not shown to be below the first.
+- Seconds are those of a training on one busy core. [Memory](speed.md#memory) is counted in copies of the weights.
 
 {trials}
 
