@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import memory, timing
+from benchmarks import loop, memory, timing
 from benchmarks.__main__ import RESULTS, _read, by_net
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "speed.md"
@@ -50,12 +50,40 @@ def copies() -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def whole_lab() -> str:
+    """Return images per second of the lab's loop and of a bare one, and what m-sharpness takes."""
+    heads = ["", "", "lab, images/s", "bare, images/s", "lab takes longer by", "m-sharpness, in epochs"]
+    lines = [heads, ["---"] * len(heads)]
+    rows: Sequence[loop.Row] = _read(RESULTS / "loop.csv", loop.Row)
+    for row in rows:
+        longer, low, high = (
+            f"{100 * (x - 1):.0f}".replace("-0", "0").replace("-", "−") for x in (row.slower, row.low, row.high)
+        )
+        lines.append(
+            [
+                row.workload,
+                row.method,
+                f"{row.lab:,.0f}",
+                f"{row.bare:,.0f}",
+                f"{longer} % ({low} to {high})",
+                f"{row.sharpness_epochs:.1f}",
+            ]
+        )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def machine() -> str:
     """Return what was measured on."""
     return f"Measured on: {(RESULTS / 'machine.txt').read_text().split(';')[0]}."
 
 
-TABLES: dict[str, Callable[[], str]] = {"machine": machine, "steps": steps, "shares": shares, "copies": copies}
+TABLES: dict[str, Callable[[], str]] = {
+    "machine": machine,
+    "steps": steps,
+    "shares": shares,
+    "copies": copies,
+    "whole lab": whole_lab,
+}
 
 
 def written(text: str) -> str:

@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_map_only
 from lookbehind._checks import choice, count, shown
 from lookbehind._distributed import full_tensor, local_tensors
 from lookbehind._tensors import copy_
+from lookbehind._warning import warn
 from lookbehind.optim._buffers import Buffers, Entries, split
 from lookbehind.optim._chain import (
     chain,
@@ -133,7 +134,13 @@ class OptimizerWrapper(Optimizer):
             {key: value for key, value in own.items() if key in self._entries} for own in given_by_user(self.base)
         ]
         checked = [self._checked_entries({**self._entries, **wish}) for wish in wishes]
-        require_memory_of_their_own([p for group in groups for p in group["params"]], self._name_of)
+        params = [p for group in groups for p in group["params"]]
+        require_memory_of_their_own(params, self._name_of)
+        if self.model is not None and set(params).isdisjoint(self.model.parameters()):
+            warn(
+                f"model has none of the parameters of this {type(self).__name__}, so other running statistics than "
+                "those of the trained model are kept; pass the module whose parameters the base has"
+            )
         unwrap(self.base)
         # Not Optimizer.__init__: it would make groups and state of its own, and these are the base's.
         super().__setstate__({"defaults": {**self.base.defaults, **self._entries}})
