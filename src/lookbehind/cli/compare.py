@@ -67,7 +67,7 @@ def compare(
         from lookbehind.compare import command, items
     except ImportError as error:
         raise UserError(NEEDS_LAB) from error
-    if find_spec("sklearn") is None:  # imported by the workers only, since it takes a second
+    if find_spec("sklearn") is None:  # whose digits only the workers read
         raise UserError(NEEDS_LAB)
     seeds = (1 if quick else 4) if seeds is None else seeds
     _check(seeds=seeds, rho=rho, k=k, alpha=alpha, radius=radius, device=device)
