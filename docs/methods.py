@@ -36,8 +36,11 @@ def page_of(name: str) -> str:
     return f"{WRITTEN_BY_HAND.get(name, name.replace('_', '-'))}.md"
 
 
+NET = torch.nn.Linear(2, 1)
+
+
 def base() -> torch.optim.Optimizer:
-    return torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1, momentum=0.9)
+    return torch.optim.SGD(NET.parameters(), lr=0.1, momentum=0.9)
 
 
 # The columns of the table of combinations: a title, and the options that a cell tries.
@@ -46,7 +49,7 @@ COMBINATIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "`LargeGradient`": lambda: {"when": LargeGradient()},
     "`radius=FollowsRate`": lambda: {"radius": FollowsRate(lr_max=0.1)},
     '`perturbation="asam"` or a rule': lambda: {"perturbation": "asam"},
-    "`model=`, BatchNorm": lambda: {"model": torch.nn.Linear(2, 1)},
+    "`model=`, BatchNorm": lambda: {"model": NET},
     "`sync_ascent=False`": lambda: {"sync_ascent": False},
 }
 

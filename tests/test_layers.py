@@ -13,7 +13,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "lookbehind"
 # Each layer may import those before it.
 LAYERS = [
-    {"_atomic", "_checks", "_distributed", "_modes", "_random", "_style", "_warning", "_words"},
+    {"_atomic", "_checks", "_distributed", "_modes", "_random", "_root", "_style", "_warning", "_words"},
     {"_minibatch", "_tensors"},
     {"optim", "methods", "models", "data", "checkpoint"},
     {"measure", "training", "integrations"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import io
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lookbehind.cli import lab as commands
 from lookbehind.cli import main
 from lookbehind.cli.lab import _watch
 from lookbehind.data import DATASETS
@@ -36,10 +38,31 @@ def test_list_names_every_item_and_scale(capsys) -> None:
     assert all(name in printed for name in [*ITEMS, "smoke", "cpu", "paper"])
 
 
+def listed() -> dict[str, str]:
+    """Return the models and the data sets as `lookbehind models` stores them."""
+    models = [("name", "what it is"), *((name, model.description) for name, model in MODELS.items())]
+    datasets = [("name", "title", "sizes", "files")]
+    for name, dataset in DATASETS.items():
+        files = ", ".join(file.name for file in dataset.files) or "in scikit-learn" * (name == "digits") or "a folder"
+        datasets.append((name, dataset.title, ", ".join(map(str, dataset.sizes)), files))
+    texts = {}
+    for name, rows in {"models": models, "datasets": datasets}.items():
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        texts[name] = text.getvalue()
+    return texts
+
+
+def stored(name: str) -> Path:
+    return Path(commands.__file__).with_name(f"{name}.csv")
+
+
 def test_models_and_data_sets_are_listed(capsys) -> None:
+    """As they are: ``python -m tests.cli.test_lab`` stores them anew."""
     assert main(["models"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in [*MODELS, *DATASETS])
+    assert {name: stored(name).read_text() for name in listed()} == listed()
 
 
 @pytest.fixture(scope="module")
@@ -243,3 +266,8 @@ def test_mistakes_are_one_sentence(tmp_path: Path, monkeypatch, capsys, argument
 
 def _no_network(*_: object) -> None:
     raise OSError("no network in this test")
+
+
+if __name__ == "__main__":
+    for name, text in listed().items():
+        stored(name).write_text(text)

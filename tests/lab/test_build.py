@@ -11,7 +11,7 @@ import torch
 
 from lookbehind.data import DATASETS, load
 from lookbehind.data.published import Published
-from lookbehind.lab import Method, Run, Store, Workload, build, execute
+from lookbehind.lab import Method, NoiseSettings, Run, Store, Workload, build, execute
 from lookbehind.lab.build import data_of, segments, trainer_of
 from lookbehind.lab.estimate import gradients
 from lookbehind.optim import SAM, Adaptive, Euclidean, Lookahead, Lookbehind, MultistepSAM
@@ -51,6 +51,21 @@ def test_every_method_is_built_and_spends_its_gradients(name: str) -> None:
     assert history.gradients == 2 * 3 * per_step == 2 * 3 * method.gradients
     assert not any(torch.equal(p, b) for p, b in zip(built.model.parameters(), before, strict=True) if p.ndim > 1)
     assert (history.epochs[0].alpha is not None) == isinstance(method.alpha, str)
+
+
+def test_the_memory_format_is_of_the_recipe(tmp_path) -> None:
+    one, last = (
+        Run(workload=TINY.model_copy(update={"channels_last": which}), method=METHODS["sam"][0])
+        for which in (False, True)
+    )
+    assert one.address != last.address
+    for run in (one, last):
+        weight = trainer(run).model.features[4].weight
+        assert weight.is_contiguous(memory_format=torch.channels_last) == run.workload.channels_last
+    store, noise = Store(tmp_path), NoiseSettings(sigmas=(0.3,), draws=2)
+    losses = [[record.loss for record in execute(run, store, [noise]).records] for run in (one, last)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+    assert store.measured(last, noise)["means"]
 
 
 def test_a_run_switches_minibatches_and_its_cost_is_known(tmp_path) -> None:

@@ -162,6 +162,7 @@ def test_a_diverged_run_is_recorded_and_not_measured(store: Store) -> None:
             later=Method(kind="lookahead", perturbation="sam", rho=0.1, k=7, alpha=0.5),
             switch=2,
         ),
+        Run(workload=TINY.model_copy(update={"epochs": 6, "channels_last": True}), method=LOOKBEHIND),
     ],
 )
 def test_stopped_after_any_epoch_it_ends_as_if_it_had_not(run: Run, tmp_path: Path) -> None:

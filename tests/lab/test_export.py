@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -14,6 +16,7 @@ from lookbehind.lab.budget import at_radius
 from lookbehind.lab.cell import Cell, Derived, Published
 from lookbehind.lab.export import escaped, to_csv, to_latex
 from lookbehind.lab.figures import draw
+from lookbehind.lab.page.svg import figure, side_by_side
 from lookbehind.lab.parts import Heatmap, Lines, Part, Point, Row, Scatter, Series, Style, Table
 from lookbehind.lab.report import read
 from tests.lab.known import Known, lookbehind, result, sam, sgd
@@ -93,23 +96,33 @@ def figures(known: Known) -> list[Part]:
 
 def test_figures_show_what_there_is_and_say_what_there_is_not(tmp_path: Path) -> None:
     known = Known()
-    figure = draw([read(part, known) for part in figures(known)], across=2)
-    save(figure, tmp_path / "figure.svg")
-    save(figure, tmp_path / "figure.png")
-    save(draw([read(part, known) for part in figures(known)], across=2), tmp_path / "again.svg")
-    svg = (tmp_path / "figure.svg").read_text()
+    filled = [read(part, known) for part in figures(known)]
+    svg = side_by_side([figure(each) for each in filled], across=2)
+    drawn = [draw(each) for each in filled]
+    save(drawn[0], tmp_path / "figure.png")
     for text in ("91.00", "94.00", "missing", "N/A (diverged)", "baseline 91.00", "baseline missing", "no number yet"):
         assert f">{text}<" in svg, text
     assert svg.count("#009e73") == 0  # light green is mixed with white
     assert COLOURS["blue"].lower() in svg
-    assert (tmp_path / "again.svg").read_text() == svg
+    assert side_by_side([figure(each) for each in filled], across=2) == svg
+    root = ElementTree.fromstring(svg)
+    assert [(part.get("x"), part.get("y")) for part in root] == [
+        (x, y) for y in ("0", "316.8", "633.6") for x in ("0", "374.4")
+    ]
+    assert root.get("viewBox") == "0 0 748.8 950.4"
+    names = [name for element in root.iter() if (name := element.get("id"))]
+    assert len(names) == len(set(names))
+    assert set(re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", svg)) <= {(n, "") for n in names} | {
+        ("", n) for n in names
+    }
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
-    lines = figure.axes[0].get_lines()
+    [axes] = drawn[0].axes
+    lines = axes.get_lines()
     assert lines[0].get_ydata()[0] == 91
     assert str(lines[1].get_ydata()[0]) == "nan"
-    band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (90, 95)  # 91 − 1 and 94 + 1
-    colours = figure.axes[2].get_images()[0].get_array()
+    colours = drawn[2].axes[0].get_images()[0].get_array()
     assert colours is not None
     assert colours.tolist() == [[0, 3], [None, None]]  # 91 and 94 less the baseline's 91
 
@@ -133,7 +146,7 @@ def test_wrong_kinds() -> None:
     known, table = small_table()
     filled = read(table, known)
     with pytest.raises(TypeError, match="'Accuracy' is a table"):
-        draw([filled])
+        draw(filled)
     with pytest.raises(TypeError, match="'lines' is a figure"):
         to_latex(read(figures(known)[0], known))
 
@@ -142,5 +155,5 @@ def test_a_label_with_dollars_is_no_formula(tmp_path: Path) -> None:
     known = Known()
     part = figures(known)[0]
     hostile = replace(part, title=r"costs $5 or $\foo$")
-    save(draw([read(hostile, known)]), tmp_path / "dollars.svg")
+    save(draw(read(hostile, known)), tmp_path / "dollars.svg")
     assert r"costs $5 or $\foo$" in (tmp_path / "dollars.svg").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from functools import partial
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lookbehind.models import MODELS, build, resnet, resnet18, resnet34, resnet50, small_resnet, wide_resnet
+from lookbehind.models.convnet import Mean
 from lookbehind.models.resnet import BasicBlock, Bottleneck
 
 
@@ -129,6 +131,21 @@ def test_the_shape_after_every_stage(name: str) -> None:
 def test_any_size_and_any_number_of_channels(name: str, side: int, channels: int) -> None:
     model = meta(build, name, channels=channels, classes=7)
     assert model(torch.zeros(2, channels, side, side, device="meta")).shape == (2, 7)
+
+
+@pytest.mark.parametrize("side", [2, 8, 28])
+def test_the_convnet_in_both_memory_formats(side: int) -> None:
+    torch.manual_seed(0)
+    model, images = build("convnet", channels=1), torch.randn(6, 1, side, side)
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    torch.testing.assert_close(last(images), model(images))
+    features = torch.randn(3, 5, side, side)
+    for laid in (features, features.to(memory_format=torch.channels_last)):
+        laid.requires_grad_()
+        Mean()(laid).square().sum().backward()
+        assert laid.grad.stride() == laid.stride() or side == 2
+        torch.testing.assert_close(laid.grad, (2 * features.mean((2, 3), keepdim=True) / side**2).expand_as(laid))
+    assert torch.equal(Mean()(features), torch.nn.AdaptiveAvgPool2d(1)(features))
 
 
 @pytest.mark.parametrize("name", ["convnet", "resnet8", "wrn-10-1", "wrn-16-2", "resnet34", "resnet18"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import platform
 import shlex
 import time
@@ -86,28 +87,26 @@ def _listed(study: Study) -> Table:
 
 def list_models() -> None:
     """List the models and the data sets that there are."""
+    from lookbehind._root import default_root
+
+    console = _console()
+    print_fitting(console, _stored("models", "models, for 3 channels and 10 classes"))
+    print_fitting(console, _stored("datasets", f"data sets, under {default_root()}"), ["files"])
+
+
+def _stored(name: str, title: str) -> Table:
+    """Return a table that is stored, since the registry behind it takes a second to import; a test compares them."""
     from rich import box
     from rich.table import Table
 
-    from lookbehind.data import DATASETS, default_root
-    from lookbehind.models import MODELS
-
-    models = Table(title="models, for 3 channels and 10 classes", box=box.SIMPLE_HEAD)
-    models.add_column("name", no_wrap=True)
-    models.add_column("what it is")
-    for name, model in MODELS.items():
-        models.add_row(name, model.description)
-    data = Table(title=f"data sets, under {default_root()}", box=box.SIMPLE_HEAD)
-    data.add_column("name", no_wrap=True)
-    data.add_column("title")
-    data.add_column("sizes", no_wrap=True)
-    data.add_column("files", overflow="fold")
-    for name, dataset in DATASETS.items():
-        files = ", ".join(file.name for file in dataset.files) or "in scikit-learn" * (name == "digits") or "a folder"
-        data.add_row(name, dataset.title, ", ".join(map(str, dataset.sizes)), files)
-    console = _console()
-    print_fitting(console, models)
-    print_fitting(console, data, ["files"])
+    with Path(__file__).with_name(f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        heads, *rows = csv.reader(file)
+    table = Table(title=title, box=box.SIMPLE_HEAD)
+    for head in heads:
+        table.add_column(head, no_wrap=head in ("name", "sizes"), overflow="fold" if head == "files" else "ellipsis")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def show(items: Names, scale: Scale = "cpu", store: Path = STORE) -> None:

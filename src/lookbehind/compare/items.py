@@ -20,7 +20,14 @@ from lookbehind.lab.metrics import (
 SIGMA = 0.4
 QUICK = 6  # epochs
 DIGITS = Workload(
-    dataset="digits", model="convnet", train=1000, epochs=20, batch=64, weight_decay=5e-4, schedule="cosine"
+    dataset="digits",
+    model="convnet",
+    train=1000,
+    epochs=20,
+    batch=64,
+    weight_decay=5e-4,
+    schedule="cosine",
+    channels_last=True,
 )
 
 

@@ -1,12 +1,13 @@
 """Data sets by name, checked and seeded: digits, Fashion-MNIST, CIFAR-10 and -100, ImageNet."""
 
+from lookbehind._root import default_root
 from lookbehind.data.augmentation import CropAndFlip
 from lookbehind.data.digits import Digits, load_digits
 from lookbehind.data.errors import DataError
 from lookbehind.data.folder import read_folder
 from lookbehind.data.parts import Normalisation, Part, Shuffled
 from lookbehind.data.published import Published
-from lookbehind.data.registry import DATASETS, Data, Dataset, Source, default_root, fetch, load, read
+from lookbehind.data.registry import DATASETS, Data, Dataset, Source, fetch, load, read
 from lookbehind.data.selection import Selection
 from lookbehind.data.views import ResizedCrop
 

@@ -95,6 +95,9 @@ def _digits() -> tuple[Tensor, Tensor]:
         raise DataError("the digits are part of scikit-learn, which is not installed: pip install scikit-learn")
     import numpy as np
 
-    rows = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", np.uint8, delimiter=",")
-    table = torch.from_numpy(rows)
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    try:
+        table = torch.from_numpy(np.loadtxt(file, np.uint8, delimiter=","))
+    except (OSError, EOFError) as error:
+        raise DataError(f"{file} cannot be read ({error}); install scikit-learn anew") from error
     return table[:, :-1].contiguous().view(-1, 1, 8, 8), table[:, -1].to(torch.int64)

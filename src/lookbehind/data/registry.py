@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lookbehind._root import default_root
 from lookbehind._words import allowed
 from lookbehind.data import cifar, digits, fashion_mnist, imagenet, tiny_imagenet
 from lookbehind.data.augmentation import CropAndFlip
@@ -304,25 +302,6 @@ def fetch(dataset: str, root: str | Path | None = None, *, download: bool = True
             "in LOOKBEHIND_DATA"
         )
     return obtain(entry.title, entry.files, (folder, *entry.elsewhere), download)
-
-
-def default_root() -> Path:
-    """Return the folder for data sets: the environment variable LOOKBEHIND_DATA, else in the user's cache folder.
-
-    For a user without a home, it is in the system's folder for temporary files.
-    """
-    if chosen := os.environ.get("LOOKBEHIND_DATA"):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        cache = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        cache = "~/Library/Caches"
-    else:
-        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    try:
-        return Path(cache).expanduser() / "lookbehind"
-    except RuntimeError:  # a user without a home, as in some containers
-        return Path(tempfile.gettempdir()) / "lookbehind"
 
 
 def _entry(dataset: str) -> Dataset:

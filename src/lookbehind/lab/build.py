@@ -57,6 +57,8 @@ def trainer_of(run: Run, data: Data, device: str) -> Trainer:
     workload = of_images(run)
     torch.manual_seed(run.seed)
     model = build(workload.model, channels=data.channels, classes=len(data.classes)).to(device)
+    if workload.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     method = run.method_at(0)
     base = base_of(workload, method, model)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lookbehind._style import COLOURS, LINES, MARKERS
@@ -21,14 +20,13 @@ RUINED = 20.0  # points below the baseline: hatched
 LIGHTEST = 0.35  # a shade of 0 has so much of its colour, the rest is white
 
 
-def draw(filled: Sequence[Filled], across: int = 2) -> Figure:
-    """Draw figures side by side.
+def draw(filled: Filled) -> Figure:
+    """Draw a figure.
 
     What has no number is not drawn: lines have gaps, cells of a heatmap say why.
 
     Args:
-        filled: evaluated heatmaps, lines and scatters.
-        across: how many stand in a row. Default 2.
+        filled: an evaluated heatmap, lines or scatter.
 
     Returns:
         A matplotlib ``Figure``.
@@ -37,24 +35,19 @@ def draw(filled: Sequence[Filled], across: int = 2) -> Figure:
     import matplotlib
     from matplotlib.figure import Figure
 
-    across = min(across, len(filled))
-    down = math.ceil(len(filled) / across)
-    figure = Figure(figsize=(5.2 * across, 4.4 * down), layout="constrained")
-    grid = figure.subplots(down, across, squeeze=False).ravel()
+    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    axes = figure.add_subplot()
     with matplotlib.rc_context({"text.parse_math": False}):  # a label with two $ is no formula
-        for axes, each in zip(grid, filled, strict=False):
-            match each.part:
-                case Heatmap():
-                    _heatmap(figure, axes, each.part, each)
-                case Lines():
-                    _lines(axes, each.part, each)
-                case Scatter():
-                    _scatter(axes, each.part, each)
-                case _:
-                    raise TypeError(f"{each.part.title!r} is a table, and no figure")
-            axes.set_title(each.part.title, fontsize=10)
-    for axes in grid[len(filled) :]:
-        axes.set_axis_off()
+        match filled.part:
+            case Heatmap():
+                _heatmap(figure, axes, filled.part, filled)
+            case Lines():
+                _lines(axes, filled.part, filled)
+            case Scatter():
+                _scatter(axes, filled.part, filled)
+            case _:
+                raise TypeError(f"{filled.part.title!r} is a table, and no figure")
+        axes.set_title(filled.part.title, fontsize=10)
     return figure
 
 

@@ -31,6 +31,7 @@ class Workload(Declared):
     milestones: tuple[int, ...] = ()  # epochs after which ``steps`` multiplies the learning rate by ``factor``
     factor: Positive = 0.1
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    channels_last: bool = False  # in memory: faster for some nets, and other last bits
 
     @property
     def title(self) -> str:

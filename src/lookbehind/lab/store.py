@@ -218,7 +218,7 @@ class Store:
         """Keep the weights, then the result that names their checksum."""
         from safetensors.torch import save
 
-        folder, content = self.folder(run), save(dict(weights))
+        folder, content = self.folder(run), save({name: tensor.contiguous() for name, tensor in weights.items()})
         finished = Result(weights=hashlib.sha256(content).hexdigest(), **result)
         write(folder / WEIGHTS, content)
         write_json(

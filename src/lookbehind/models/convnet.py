@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
 
 class ConvNet(nn.Module):
@@ -29,7 +31,7 @@ class ConvNet(nn.Module):
             nn.MaxPool2d(2),
             *_block(16, 32),
             *_block(32, 64),
-            nn.AdaptiveAvgPool2d(1),
+            Mean(),
             nn.Flatten(),
         )
         self.classifier = nn.Linear(64, classes)
@@ -38,6 +40,16 @@ class ConvNet(nn.Module):
         """Return the logits, of shape (images, classes)."""
         logits: Tensor = self.classifier(self.features(images))
         return logits
+
+
+class Mean(nn.Module):
+    """Mean over positions. Of a channels-last tensor it is a pooling, whose gradient is channels-last too."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of one position."""
+        if features.is_contiguous(memory_format=torch.channels_last):
+            return avg_pool2d(features, features.shape[2:])
+        return adaptive_avg_pool2d(features, 1)
 
 
 def _block(inputs: int, outputs: int) -> list[nn.Module]:

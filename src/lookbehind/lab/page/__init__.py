@@ -20,9 +20,9 @@ from lookbehind.lab.lookup import Results, remembered
 from lookbehind.lab.page.behind import Behind
 from lookbehind.lab.page.facts import facts
 from lookbehind.lab.page.sheet import sheet
-from lookbehind.lab.page.svg import Curves, figure, inline
+from lookbehind.lab.page.svg import Curves, figure, inline, side_by_side
 from lookbehind.lab.parts import Declaration, Item, Table
-from lookbehind.lab.report import Filled, read
+from lookbehind.lab.report import read
 
 TYPES = {"csv": "text/csv", "tex": "application/x-tex", "svg": "image/svg+xml"}
 
@@ -121,7 +121,7 @@ def _item(folder: Path, item: Item, declaration: Declaration, results: Results, 
     curves, number, written = Curves(results), count(1), []
     behind: list[Behind] = []
     blocks: list[dict[str, Any]] = []
-    figures: list[Filled] = []
+    figures: list[str] = []
     for i, part in enumerate(declaration.parts, 1):
         filled = read(part, results)
         shown, details = sheet(filled, results, curves, number)
@@ -131,13 +131,11 @@ def _item(folder: Path, item: Item, declaration: Declaration, results: Results, 
         if isinstance(part, Table):
             copies[f"{item.name}-{i}.tex"] = to_latex(filled)
         else:
-            figures.append(filled)
-            block["svg"] = inline(drawn := figure([filled]), f"p{i}-", part.title)
+            figures.append(figure(filled))
+            block["svg"] = inline(figures[-1], f"p{i}-", part.title)
         written += [_file(folder / name, text) for name, text in copies.items()]
         blocks.append({**block, "copies": _links(copies)})
-    whole = {}
-    if figures:
-        whole[f"{item.name}.svg"] = drawn if len(figures) == 1 else figure(figures, declaration.across)
+    whole = {f"{item.name}.svg": side_by_side(figures, declaration.across)} if figures else {}
     written += [_file(folder / name, text) for name, text in whole.items()]
     anchors: dict[str, str] = {}  # of runs: the first number that they stand behind
     for each in behind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,22 +21,47 @@ SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 320.0, 150.0, 40.0, 8.0, 8.0, 20.0
 
 
-def figure(filled: Sequence[Filled], across: int = 1) -> str:
-    """Return figures, drawn side by side, as an SVG file."""
+def figure(filled: Filled) -> str:
+    """Return a figure as an SVG file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "figure.svg"
-        save(draw(filled, across), path)
+        save(draw(filled), path)
         return path.read_text(encoding="utf-8")
+
+
+def side_by_side(figures: Sequence[str], across: int) -> str:
+    """Return SVG files of one size, so many in a row, as one."""
+    across = min(across, len(figures))
+    inside = [_part(svg, f"p{i}-", without=("metadata",)) for i, svg in enumerate(figures, 1)]
+    width, height = map(float, inside[0].attrib["viewBox"].split()[2:])
+    size = width * across, height * math.ceil(len(figures) / across)
+    root = ElementTree.Element(f"{{{SVG}}}svg", {"viewBox": f"0 0 {size[0]:g} {size[1]:g}"})
+    root.attrib |= {"width": f"{size[0]:g}pt", "height": f"{size[1]:g}pt"}
+    for i, svg in enumerate(inside):
+        svg.attrib |= {"x": f"{i % across * width:g}", "y": f"{i // across * height:g}"}
+        svg.attrib |= {"width": f"{width:g}", "height": f"{height:g}"}
+        root.append(svg)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
 def inline(svg: str, prefix: str, label: str) -> Markup:
     """Return an SVG file as part of a page: names inside it made unique, size left to the page, a label to read out."""
+    root = _part(svg, prefix, without=("metadata", "style"))  # a style inside would hold for the whole page
+    for name in ("width", "height"):
+        root.attrib.pop(name, None)
+    root.set("role", "img")
+    root.set("aria-label", label)
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _part(svg: str, prefix: str, without: Sequence[str]) -> ElementTree.Element:
+    """Return an SVG file as an element whose names begin with a prefix, without some kinds of elements."""
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("xlink", XLINK)
     root = ElementTree.fromstring(svg)
     for parent in list(root.iter()):
-        for child in list(parent):  # a style inside would hold for the whole page
-            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
+        for child in list(parent):
+            if child.tag in {f"{{{SVG}}}{kind}" for kind in without}:
                 parent.remove(child)
     for element in root.iter():
         for name, value in element.attrib.items():
@@ -45,11 +71,7 @@ def inline(svg: str, prefix: str, label: str) -> Markup:
                 element.set(name, f"#{prefix}{value[1:]}")
             else:
                 element.set(name, value.replace("url(#", f"url(#{prefix}"))
-    for name in ("width", "height"):
-        root.attrib.pop(name, None)
-    root.set("role", "img")
-    root.set("aria-label", label)
-    return Markup(ElementTree.tostring(root, encoding="unicode"))
+    return root
 
 
 class Curves:
