@@ -18,7 +18,7 @@ def as_real(tensors: Iterable[Tensor]) -> list[Tensor]:
     tensors = list(tensors)
     if not any(map(Tensor.is_complex, tensors)):
         return tensors
-    return [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
+    return [torch.view_as_real(t.resolve_conj()) if t.is_complex() else t for t in tensors]
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

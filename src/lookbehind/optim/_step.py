@@ -183,6 +183,11 @@ class Step:
         for p, mean in zip(held, averages(gradients, self._model), strict=True):
             p.grad = mean
 
+    @property
+    def evaluated(self) -> bool:
+        """Whether a gradient of the step is known."""
+        return self._evaluator.number > 0
+
     def by_group(self, tensors: list[T]) -> Iterator[tuple[Group, list[Tensor], list[T]]]:
         """Yield each group, its parameters, and their part of a list that has one tensor for each parameter."""
         start = 0

@@ -146,6 +146,7 @@ class OptimizerWrapper(Optimizer):
         super().__setstate__({"defaults": {**self.base.defaults, **self._entries}})
         for group, wish, entries in zip(groups, wishes, checked, strict=True):
             group.update(with_given(wish) | entries)
+        self._passed = self._present_entries()
         self.base.__dict__["_wrapped_by"] = self
         changeable = {"self", "base", "options", "model", "nonfinite", "rollback", "same_dropout"}
         ours = next(kind for kind in type(self).__mro__ if kind.__module__.startswith("lookbehind."))
@@ -257,12 +258,11 @@ class OptimizerWrapper(Optimizer):
         """Return the base optimizer's ``state_dict`` with this optimizer's entries and saved tensors in it.
 
         Raises:
-            RuntimeError: in a hook of the base, while it steps: what this optimizer keeps is then a step behind.
+            RuntimeError: within a step, in the closure or a hook of the base: it would hold half a step.
 
         """
-        if self._taken:
-            self._require_no_step("state_dict was called")
-            self._give_back()
+        self._require_no_step("state_dict was called")
+        self._give_back()
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
         state_dict = self.base.state_dict()
@@ -415,7 +415,7 @@ class OptimizerWrapper(Optimizer):
             evaluator.ahead(closures[0])
             groups, left_out = self._taking_part()
             evaluator.found([p for _, params in groups for p in params])
-        self._require_memory(evaluator.params)
+        evaluator.places = self._require_memory(evaluator.params)
         self._prepare(evaluator.params)
         step, rollback = self._begin(evaluator, groups, left_out)
         if self.last_step_skipped:
@@ -566,20 +566,25 @@ class OptimizerWrapper(Optimizer):
                 "one, or give each a base of its own"
             )
 
-    def _require_memory(self, params: list[Tensor]) -> None:
-        """Raise if parameters share memory. It is looked at anew when one has moved."""
+    def _require_memory(self, params: list[Tensor]) -> list[int]:
+        """Return where parameters are; raise if they share memory. It is looked at anew when one has moved."""
         places = [t.data_ptr() for t in local_tensors(params)]
         if places != self._places:
             require_memory_of_their_own(params, self._name_of)
             self._places = places
+        return places
 
     def _require_entries(self) -> None:
         """Raise if somebody has put a number into a group that is not allowed. Give new groups their entries."""
         now = self._present_entries()
         if len(now) == len(self._passed) and all(map(is_, now, self._passed)):  # no other number since the last step
             return
-        for group in self.param_groups:
-            if self._keys["method"] not in group:  # added to the base: what it has of ours was given
+        size, method = len(self._entries), self._keys["method"]
+        loaded = not any(method in group for group in self.param_groups)  # by the base, from a state of its own
+        for i, group in enumerate(self.param_groups):
+            if loaded and (before := self._passed[i * size : (i + 1) * size]):
+                group.update(zip(self._entries, before, strict=True))
+            elif method not in group:  # added to the base: what it has of ours was given
                 group.update(with_given({key: group[key] for key in self._entries if key in group}))
             for key, default in self._entries.items():
                 group.setdefault(key, default)

@@ -127,6 +127,8 @@ class Ascent:
             along = step.gradients()
         # A shard without gradient counts as zero: all ranks must add up the same numbers.
         moved = [every or d is not None or is_dtensor(p) for p, d in zip(step.params, along, strict=True)]
+        if not step.evaluated:  # then a frozen parameter's gradient is an old one
+            moved = [m and p.requires_grad for m, p in zip(moved, step.params, strict=True)]
         params = list(compress(step.params, moved))
         if not params:
             return
