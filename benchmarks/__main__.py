@@ -78,6 +78,10 @@ def grown(quick: bool) -> list[growth.Point]:
     return points
 
 
+def _percent(share: float) -> float:
+    return round(100 * share, 1) + 0.0  # no -0.0
+
+
 def table(rows: Sequence[Any]) -> str:
     """Return rows as a markdown table."""
     names = list(asdict(rows[0]))
@@ -88,7 +92,7 @@ def table(rows: Sequence[Any]) -> str:
 def by_net(rows: Sequence[timing.Row], base: str) -> str:
     """Return ratios to the limit as a markdown table with a column for each net, and a step's own share in brackets."""
     rows = [row for row in rows if row.base == base]
-    cells = {(row.owner, row.name, row.task): f"{row.ratio:.3f} ({100 * row.own:.1f} %)" for row in rows}
+    cells = {(row.owner, row.name, row.task): f"{row.ratio:.3f} ({_percent(row.own)} %)" for row in rows}
     nets = list(dict.fromkeys(row.task for row in rows))
     lines = [["", f"with {base}", *nets], ["---"] * (2 + len(nets))]
     for owner, name in dict.fromkeys((row.owner, row.name) for row in rows):

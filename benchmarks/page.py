@@ -8,21 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import memory, timing
+from benchmarks import loop, memory, timing
 from benchmarks.__main__ import RESULTS, _read, by_net
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "speed.md"
 NETS = ("WRN-10-1", "WRN-28-2", "ResNet-18", "ViT")
-OURS = {
-    "SAM": lambda name: name == "SAM",
-    "ASAM": lambda name: name == "ASAM",
-    "Multistep-SAM": lambda name: name.startswith("Multistep-SAM"),
-    "Lookbehind": lambda name: name.startswith("Lookbehind, k"),
-    "Lookbehind, adaptive α": lambda name: name.startswith("Lookbehind, adaptive"),
-    "Lookbehind with ASAM": lambda name: name.startswith("Lookbehind+ASAM"),
-    "Lookahead": lambda name: name.startswith("Lookahead, k"),
-    "Lookahead around SAM": lambda name: name.startswith("Lookahead+SAM"),
-}
 
 
 def shown(name: str) -> bool:
@@ -39,11 +29,11 @@ def shares() -> str:
     """Return the range of own shares of each method over bases and k, on each net."""
     lines = [["own share of a step, SGD and AdamW", "MLP", *NETS], ["---"] * (2 + len(NETS))]
     rows = [row for row in _rows() if row.owner == "lookbehind"]
-    for name, belongs in OURS.items():
+    for name in dict.fromkeys(_without_k(row) for row in rows):
         cells = []
         for net in ("MLP", *NETS):
-            own = [100 * row.own for row in rows if row.task == net and belongs(row.name)]
-            cells.append(f"{min(own):.1f} to {max(own):.1f} %")
+            own = [100 * row.own for row in rows if row.task == net and _without_k(row) == name]
+            cells.append(f"{min(own):.1f} to {max(own):.1f} %" if own else "")
         lines.append([name, *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -60,12 +50,40 @@ def copies() -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def whole_lab() -> str:
+    """Return images per second of the lab's loop and of a bare one, and what m-sharpness takes."""
+    heads = ["", "", "lab, images/s", "bare, images/s", "lab takes longer by", "m-sharpness, in epochs"]
+    lines = [heads, ["---"] * len(heads)]
+    rows: Sequence[loop.Row] = _read(RESULTS / "loop.csv", loop.Row)
+    for row in rows:
+        longer, low, high = (
+            f"{100 * (x - 1):.0f}".replace("-0", "0").replace("-", "−") for x in (row.slower, row.low, row.high)
+        )
+        lines.append(
+            [
+                row.workload,
+                row.method,
+                f"{row.lab:,.0f}",
+                f"{row.bare:,.0f}",
+                f"{longer} % ({low} to {high})",
+                f"{row.sharpness_epochs:.1f}",
+            ]
+        )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def machine() -> str:
     """Return what was measured on."""
     return f"Measured on: {(RESULTS / 'machine.txt').read_text().split(';')[0]}."
 
 
-TABLES: dict[str, Callable[[], str]] = {"machine": machine, "steps": steps, "shares": shares, "copies": copies}
+TABLES: dict[str, Callable[[], str]] = {
+    "machine": machine,
+    "steps": steps,
+    "shares": shares,
+    "copies": copies,
+    "whole lab": whole_lab,
+}
 
 
 def written(text: str) -> str:
@@ -75,6 +93,10 @@ def written(text: str) -> str:
         before, rest = text.split(begin)
         text = f"{before}{begin}\n\n{table()}\n\n{end}{rest.split(end)[1]}"
     return text
+
+
+def _without_k(row: timing.Row) -> str:
+    return row.name.partition(", k = ")[0]
 
 
 def _rows() -> list[timing.Row]:

@@ -37,6 +37,19 @@ class Lap:
     gradients: int = 0
     base_steps: int = 0
 
+    def own_seconds(self, clock: float) -> float:
+        """Return the seconds outside of gradients and base steps, less those of the clock around each of them."""
+        return self.seconds - self.gradient_seconds - self.base_seconds - (self.gradients + self.base_steps) * clock
+
+    def own(self, clock: float) -> float:
+        """Return the own seconds relative to the gradients and base steps."""
+        return self.own_seconds(clock) / (self.gradient_seconds + self.base_seconds)
+
+
+def clock_seconds(alone: list[Lap]) -> float:
+    """Return what the clock takes around a gradient or a base step: that is all that the base alone has of its own."""
+    return statistics.median(lap.own_seconds(0.0) / (lap.gradients + lap.base_steps) for lap in alone)
+
 
 class Trial:
     """A net that trains with one contender, whose gradients and base steps are timed by themselves."""
@@ -150,7 +163,7 @@ class Row:
     ratio: float  # median of step / limit
     low: float  # quartiles
     high: float
-    own: float  # median share of the step outside its gradients and base steps, relative to those
+    own: float  # median share of the step outside its gradients, base steps and clocks, relative to the former two
     steps: int  # that were timed
 
 
@@ -160,6 +173,7 @@ def compare(task: Task, base: str, contenders: list[Contender], seconds: float) 
     alone = found["torch: the base alone"]
     one = statistics.median(lap.gradient_seconds for lap in alone)
     move = statistics.median(lap.base_seconds for lap in alone)
+    clock = clock_seconds(alone)
     for contender, laps in zip(contenders, found.values(), strict=True):
         # Of a LookSAM or a Lookahead, steps differ: a limit for each.
         ratios = [lap.seconds / (lap.gradients * one + lap.base_steps * move) for lap in laps]
@@ -177,6 +191,6 @@ def compare(task: Task, base: str, contenders: list[Contender], seconds: float) 
             ratio=statistics.median(ratios),
             low=low,
             high=high,
-            own=statistics.median(lap.seconds / (lap.gradient_seconds + lap.base_seconds) - 1 for lap in laps),
+            own=statistics.median(lap.own(clock) for lap in laps),
             steps=len(laps),
         )

@@ -25,6 +25,7 @@ from lookbehind.lab.metrics import (
     calibration_error,
     noisy_accuracy_at,
     quantised_accuracy_at,
+    seconds_of_training,
     sharpness_at,
     top_eigenvalue,
 )
@@ -141,15 +142,15 @@ def board(at: Board) -> str:
         measured.append([at.shown(name), *numbers, *at_middle])
     beside = ["", *(f"{title}, {b:g} ×" for b in task.budgets), *(head for head, _, _ in columns)]
     said = (
-        f"With noisy weights and weights of 4 bits (%), and {_NUMBERS[len(columns) - 1]} measurements at {middle:g} ×"
-        if columns
-        else "Forgetting (%), the least first; accuracies are means over the tasks, at the end"
+        "Forgetting (%), the least first; accuracies are means over the tasks, at the end"
+        if task.lifelong
+        else f"With noisy weights (%), and what else is measured at {middle:g} ×"
     )
     return f"""## {task.name}
 
 ![Accuracy and {"forgetting" if task.lifelong else "robustness"} against cost](pictures/league-{at.name}.svg)
 
-Test accuracy (%) at several budgets. A **bold** entrant is not shown to be below the first at {middle:g} ×.
+Test accuracy (%), sorted at {middle:g} ×.
 
 <div class="numbers" markdown>
 
@@ -166,9 +167,6 @@ Test accuracy (%) at several budgets. A **bold** entrant is not shown to be belo
 """
 
 
-_NUMBERS = ("no", "one", "two", "three")
-
-
 def _measured(task: Task) -> list[tuple[str, Metric, int]]:
     """Return what else is measured of a task: head, metric, digits."""
     found: list[tuple[str, Metric, int]] = []
@@ -181,6 +179,7 @@ def _measured(task: Task) -> list[tuple[str, Metric, int]]:
         found.append(("λ₁", top_eigenvalue(task.eigenvalue), 1))
     if task.calibration is not None:
         found.append(("calibration error", calibration_error(task.calibration), 1))
+    found.append(("seconds", seconds_of_training(), 1))
     return found
 
 
@@ -528,14 +527,16 @@ lookbehind report league --scale cpu --store docs/results/league.xz
 - The winner is trained again with five new seeds. Its test accuracy after the last epoch is reported, and ± is over
   these seeds. For "SGD, stopped early" it is that of the epoch which is best on validation images.
 - SGD stands for a task's base optimizer: AdamW for the texts.
-- Differences are paired over seeds. Their 95 % intervals are widened for the number of entrants.
+- Differences are paired over seeds. Their 95 % intervals are widened for the number of entrants. A **bold**
+  entrant is not shown to be below the first.
+- Seconds are those of a training on one busy core. [Memory](speed.md#memory) is counted in copies of the weights.
 
 {trials}
 
 <details class="numbers" markdown>
 <summary>Entrants, with the call that makes each</summary>
 
-`base` is SGD with momentum, or AdamW for the texts. Each call has the first setting that is tried.
+Each call has the first setting that is tried.
 Averages and `SignedMomentumSAM` are in `lookbehind.league.rivals`; all else is in `lookbehind`.
 
 {calls()}

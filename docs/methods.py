@@ -36,8 +36,11 @@ def page_of(name: str) -> str:
     return f"{WRITTEN_BY_HAND.get(name, name.replace('_', '-'))}.md"
 
 
+NET = torch.nn.Linear(2, 1)
+
+
 def base() -> torch.optim.Optimizer:
-    return torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1, momentum=0.9)
+    return torch.optim.SGD(NET.parameters(), lr=0.1, momentum=0.9)
 
 
 # The columns of the table of combinations: a title, and the options that a cell tries.
@@ -46,7 +49,7 @@ COMBINATIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "`LargeGradient`": lambda: {"when": LargeGradient()},
     "`radius=FollowsRate`": lambda: {"radius": FollowsRate(lr_max=0.1)},
     '`perturbation="asam"` or a rule': lambda: {"perturbation": "asam"},
-    "`model=`, BatchNorm": lambda: {"model": torch.nn.Linear(2, 1)},
+    "`model=`, BatchNorm": lambda: {"model": NET},
     "`sync_ascent=False`": lambda: {"sync_ascent": False},
 }
 
@@ -109,7 +112,7 @@ def parity_table() -> str:
         rows = list(csv.DictReader(file))
     lines = ["| method | largest difference | with weight decay 0.01 | what remains |", "|---|---|---|---|"]
     for row in rows:
-        title = METHODS[row["method"]].title
+        title = METHODS[row["method"].partition("-")[0]].title
         lines.append(f"| {title} | {row['difference']} | {row['with decay']} | {row['remains']} |")
     return "\n".join(lines)
 
@@ -224,10 +227,7 @@ def league(record: Record) -> str:
         heads = [board.split("\n")[0], *(_row(lines[0])[i] for i in budgets)]
         shown = [[row[0], *(row[i] for i in budgets)] for row in own + others]
         tables.append("\n".join(f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *shown]))
-    intro = (
-        "From [the league](../league.md): test accuracy (%) at so many times the recipe's gradients, tuned alike,\n"
-        "five seeds."
-    )
+    intro = "Test accuracy (%) in [the league](../league.md), by gradients:"
     return "\n\n".join([intro, '<div class="numbers" markdown>', *tables, "</div>"])
 
 
@@ -272,7 +272,7 @@ def method_page(name: str) -> str:
 
 ![Steps of {record.title} on a loss of two weights](../pictures/{page_of(name)[:-3]}.svg)
 
-Real steps on a long valley, with SAM's beside them. Two minibatches have losses of two colours.
+Real steps beside SAM's. Each minibatch has its colour.
 
 ## Equations
 

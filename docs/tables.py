@@ -1,7 +1,7 @@
-"""Write the tables of docs/fine-tuning.md, lifelong.md, transformers.md, results.md and measure.md from stored results.
+"""Write the tables of pages that quote stored results; `TABLES` names the pages.
 
-pip install -e .
-python docs/tables.py      a second; reads docs/results and benchmarks/results
+pip install -e ".[lab]"
+python docs/tables.py      seconds; reads docs/results, docs/pictures and benchmarks/results
 """
 
 from __future__ import annotations
@@ -10,13 +10,21 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import pairwise
+from math import exp, log
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from lookbehind.compare import METHODS
+from lookbehind.lab.statistics import paired
+
 FOLDER = Path(__file__).resolve().parent
 CPU = FOLDER / "results" / "cpu"
 MEASURED = FOLDER / "results" / "measure" / "measurements.json"
+COMPARED = FOLDER / "results" / "compare" / "compare.json"
+TRADE_OFF = FOLDER / "pictures" / "digits.json"
 FULL = FOLDER.parent / "benchmarks" / "results" / "full_fine_tuning.csv"
 MINILM = ("Domain tags, MiniLM", "Domain tags, MiniLM by adapters")
 DIGITS = "Digits, 40 % noise, conv net"
@@ -152,12 +160,96 @@ def _plain(number: float, digits: int) -> str:
     return f"{float(text):,.0f}" if "e" in text else text
 
 
+def numbers(labels: str, method: str, name: str) -> list[float]:
+    """Return a number of a method in `lookbehind compare`, one for each seed. Sharpness is at r = 0.2."""
+    runs = json.loads(COMPARED.read_text(encoding="utf-8"))["runs"]
+    of = [run["result"] for run in runs if (run["run"]["labels"], run["run"]["method"]) == (labels, method)]
+    return [one[name][1] if name == "sharpness" else one[name] for one in of]
+
+
+def compare(labels: str) -> str:
+    """Return a table of `lookbehind compare`."""
+    columns = {"test_accuracy": 2, "noisy_accuracy": 2, "train_loss": 3, "sharpness": 3}
+    budget = max(numbers(labels, "lookbehind", "gradients"))
+    rows = []
+    for method, entry in METHODS.items():
+        found = {name: numbers(labels, method, name) for name in columns}
+        cells = [f"{mean(of):.{columns[name]}f} ± {stdev(of):.{columns[name]}f}" for name, of in found.items()]
+        cost = max(numbers(labels, method, "gradients"))
+        label = f"*control:* {entry.label}" if entry.control else entry.label
+        rows.append([label, *cells, f"{cost}{' =' if abs(cost - budget) <= 0.02 * budget else ''}"])
+    heads = ["", "test accuracy %", "with noisy weights %", "training loss", "sharpness", "gradients"]
+    return table(heads, rows)
+
+
+def from_sam(method: str) -> str:
+    """Return the difference in test accuracy from SAM with noisy labels, paired over seeds."""
+    return str(paired(*(numbers("noisy", one, "test_accuracy") for one in (method, "sam"))))
+
+
+def differences() -> str:
+    """Return the difference of each method from SAM."""
+    return table(["", "− SAM"], ([entry.label, from_sam(name)] for name, entry in METHODS.items() if name != "sam"))
+
+
+def compared(*methods: str) -> str:
+    """Return the rows of some methods in `lookbehind compare` with noisy labels."""
+    rows = []
+    for method in methods:
+        found = [numbers("noisy", method, name) for name in ("test_accuracy", "noisy_accuracy")]
+        cells = [f"{mean(of):.2f} ± {stdev(of):.2f}" for of in found]
+        rows.append([METHODS[method].label, *cells, "" if method == "sam" else from_sam(method)])
+    return table(["40 % label noise, 4 seeds", "test accuracy %", "with noisy weights %", "accuracy − SAM's"], rows)
+
+
+def at_loss(method: str, loss: float) -> float:
+    """Return a method's sharpness at a training loss, on the line of docs/pictures/loss-sharpness.svg."""
+    known = json.loads(TRADE_OFF.read_text(encoding="utf-8"))
+    of = [[known[f"{method} rho={rho} seed={seed}"] for seed in (0, 1)] for rho in (0.05, 0.1, 0.2, 0.4)]
+    points = [[mean(run[name] for run in pair) for name in ("loss", "sharpness")] for pair in of]
+    [(x, y, u, v)] = [(*a, *b) for a, b in pairwise(points) if a[0] <= loss < b[0]]
+    return exp(log(y) + (log(v) - log(y)) * (loss - x) / (u - x))
+
+
+def trade_off() -> str:
+    """Return sharpness at a training loss of 1.1."""
+    costs = {"SAM": 2, "SAM at rate α·k·η": 2, "Lookbehind-SAM": 3}
+    rows = ([name, f"{at_loss(name, 1.1):.2f}", f"{cost}"] for name, cost in costs.items())
+    return table(["at a training loss of 1.1", "sharpness", "gradients a step"], rows)
+
+
+def switching() -> str:
+    """Return Table 4 of Lookbehind-SAM and SAM, at equal cost."""
+    tasks = {
+        "fine-tuning with noisy labels, upper layer, %": ("table4-9", MINILM[0]),
+        "the same by adapters, %": ("table4-9", MINILM[1]),
+        "translation, BLEU": ("table4-3", PHRASES),
+    }
+    rows = []
+    for name, (file, column) in tasks.items():
+        cells = read(file)
+        own, sam = cells["Lookbehind-SAM", column], cells["SAM, equal budget", column]
+        rows.append([name, value(own), value(sam), difference(sam)])
+    return table(["", "Lookbehind-SAM", "SAM", "difference"], rows)
+
+
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "fine-tuning": {"MiniLM": minilm, "full fine-tuning": full_fine_tuning},
     "lifelong": {"Table 2": lifelong},
     "transformers": {"BLEU": bleu},
     "results": {"Table 1": table_1, "equal cost": equal_cost},
     "measure": {"worked example": measured},
+    "which-method": {"noisy labels": partial(compare, "noisy")},
+    "comparison": {"clean labels": partial(compare, "clean"), "differences": differences},
+    "algorithms/sam": {"compared": partial(compared, "sgd", "sam", "sam-radius")},
+    "algorithms/multistep-sam": {"compared": partial(compared, "sam", "multistep", "lookbehind", "sam-radius")},
+    "algorithms/lookahead": {"compared": partial(compared, "sam", "lookahead")},
+    "algorithms/lookbehind": {
+        "compared": partial(compared, "sam", "sam-longer", "sam-radius", "lookbehind"),
+        "trade-off": trade_off,
+    },
+    "algorithms/adaptive-alpha": {"compared": partial(compared, "lookbehind", "lookbehind-adaptive")},
+    "algorithms/switching-minibatches": {"Table 4": switching},
 }
 
 

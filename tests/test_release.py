@@ -52,6 +52,12 @@ def test_one_address(project: dict[str, Any]) -> None:
     assert addresses.pop("Paper") in (ROOT / "README.md").read_text()
     assert all(address.startswith(source) for address in addresses.values())
     assert read(ROOT / "recipe" / "recipe.yaml")["about"]["repository"] == source
+    placeholder = source.split("/")[2]
+    folders = [ROOT / name for name in (".github", "benchmarks", "docs", "examples", "recipe", "src")]
+    files = [*ROOT.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]
+    kept = [path for path in files if path.suffix in {".cff", ".ipynb", ".md", ".py", ".toml", ".yaml", ".yml"}]
+    named = {path.relative_to(ROOT).as_posix() for path in kept if placeholder in path.read_text(encoding="utf-8")}
+    assert named <= {"pyproject.toml", "recipe/recipe.yaml", "CONTRIBUTING.md"}  # how to release says where it is set
     for address in addresses.values():
         path = address.removeprefix(source).partition("/blob/main/")[2]
         assert not path or (ROOT / path).is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ def test_every_plot_of_a_measurement_is_made_by_it() -> None:
         text = path.read_text()
         assert text.count("def plot(") == text.count("= panel(axes, "), path
         assert "pyplot" not in text, path
+
+
+def test_a_picture_without_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match="a picture needs matplotlib: pip install matplotlib"):
+        panel(None, "What is shown", "x", "y")
 
 
 def test_new_axes_have_the_colours_and_given_ones_keep_theirs() -> None:

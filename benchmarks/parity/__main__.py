@@ -5,6 +5,8 @@ git clone https://github.com/juntang-zhuang/GSAM && python -m benchmarks.parity 
 
 The folder is searched for the class. Only its definition is run, without the file's imports, so nothing of what those
 need has to be installed. Nothing of the code is kept here.
+
+LookSAM's authors have published none: `python -m benchmarks.parity looksam` compares with an installed package.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import csv
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lookbehind import GSAM, WSAM, XSAM, FriendlySAM, MomentumSAM, VaSSO
+from lookbehind import GSAM, WSAM, XSAM, FriendlySAM, LookSAM, MomentumSAM, VaSSO
 
 STEPS, RHO = 20, 0.1
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "parity.csv"
@@ -29,11 +32,12 @@ FIELDS = ("method", "class", "difference", "with decay", "remains")
 
 
 class Task:
-    """A small net in float64, and its loss on one of eight minibatches."""
+    """A small net in float64, of one tensor or several, and its loss on one of eight minibatches."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, one_tensor: bool = False) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+        layers = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+        self.net = (nn.Linear(6, 3, bias=False) if one_tensor else layers).double()
         with torch.no_grad():
             for p in self.net.parameters():
                 p.copy_(0.5 * torch.randn(p.shape, generator=generator, dtype=torch.float64))
@@ -132,6 +136,17 @@ def momentum_sam(task: Task, kind: Any, decay: float) -> Callable[[int], object]
     return step
 
 
+def looksam(task: Task, kind: Any, decay: float) -> Callable[[int], object]:
+    options = {"lr": 0.1, "momentum": 0.9, "weight_decay": decay}
+    optimizer = kind(task.net.parameters(), torch.optim.SGD, rho=RHO, k=5, alpha=0.7, **options)
+
+    def step(i: int) -> None:
+        task.backward(i)
+        optimizer.step(lambda: task.backward(i))
+
+    return step
+
+
 @dataclass(frozen=True)
 class Pair:
     """A method of ours, the class of its authors, and what is known to part them."""
@@ -140,6 +155,16 @@ class Pair:
     theirs: Callable[[Task, Any, float], Callable[[int], object]]
     ours: Callable[[torch.optim.Optimizer], Any]
     remains: str
+    package: str = ""  # where others than the authors have written the class
+    one_tensor: bool = False
+
+    def kind(self, folder: Path | None) -> Any:
+        """Return their class."""
+        if self.package:
+            return getattr(import_module(self.package), self.name)
+        if folder is None:
+            raise SystemExit(f"give the folder of the authors' code, which has the class {self.name}")
+        return definition(folder, self.name)
 
 
 PAIRS = {
@@ -156,12 +181,27 @@ PAIRS = {
         lambda base: MomentumSAM(base, RHO),
         "with weight decay: they take it at the perturbed weights, we at the weights",
     ),
+    "looksam": Pair(
+        "LookSAM",
+        looksam,
+        lambda base: LookSAM(base, RHO, 5, 0.7),
+        "pytorch_optimizer 4.1.0 projects each tensor by itself, not the whole gradient",
+        package="pytorch_optimizer",
+    ),
+    "looksam-one-tensor": Pair(
+        "LookSAM",
+        looksam,
+        lambda base: LookSAM(base, RHO, 5, 0.7),
+        "a net of one tensor; pytorch_optimizer 4.1.0 adds 10⁻⁸ to a norm",
+        package="pytorch_optimizer",
+        one_tensor=True,
+    ),
 }
 
 
 def difference(pair: Pair, kind: Any, decay: float) -> float:
     """Return the largest difference of a weight over the steps."""
-    a, b = Task(), Task()
+    a, b = Task(one_tensor=pair.one_tensor), Task(one_tensor=pair.one_tensor)
     theirs, ours, largest = pair.theirs(a, kind, decay), pair.ours(b.sgd(weight_decay=decay)), 0.0
     for i in range(STEPS):
         theirs(i)
@@ -176,11 +216,11 @@ def difference(pair: Pair, kind: Any, decay: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("method", choices=PAIRS)
-    parser.add_argument("folder", type=Path, help="the folder of the authors' code")
+    parser.add_argument("folder", type=Path, nargs="?", help="the folder of the authors' code")
     parser.add_argument("--keep", action="store_true", help="put the differences into benchmarks/results/parity.csv")
     chosen = parser.parse_args()
     pair = PAIRS[chosen.method]
-    kind = definition(chosen.folder, pair.name)
+    kind = pair.kind(chosen.folder)
     found = [f"{difference(pair, kind, decay):.1e}" for decay in (0.0, 0.01)]
     print(f"{pair.name}: {found[0]} over {STEPS} steps, {found[1]} with weight decay")
     print(f"known to remain: {pair.remains}")

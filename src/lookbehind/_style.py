@@ -47,7 +47,10 @@ def panel(axes: Axes | None, title: str, x: str, y: str) -> Axes:
 
     """
     if axes is None:
-        from matplotlib import pyplot
+        try:
+            from matplotlib import pyplot
+        except ImportError as error:
+            raise ImportError(f"a picture needs matplotlib: pip install matplotlib ({error})") from error
 
         axes = pyplot.figure(figsize=(5, 3.5), layout="constrained").add_subplot()
         axes.set_prop_cycle(color=[COLOURS[name] for name in CYCLE])

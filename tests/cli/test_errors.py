@@ -291,13 +291,6 @@ def test_more_weights_than_the_model_has_are_refused(here: Path, capsys) -> None
     assert "extra.weight" in sentence(capsys)
 
 
-def test_a_suggested_command_can_be_pasted(here: Path, capsys) -> None:
-    store = "a store; of 'mine'"
-    assert main(["run", "table5", "--scale", "smoke", "--store", store]) == 0
-    suggested = capsys.readouterr().out.split("See: ")[1].strip()
-    assert shlex.split(suggested) == ["lookbehind", "report", "table5", "--scale", "smoke", "--store", store]
-
-
 # --- in a process of its own, as a shell starts it ----------------------------------------------------------------
 
 

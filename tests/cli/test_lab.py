@@ -8,6 +8,8 @@ import io
 import os
 import pty
 import re
+import shlex
+import shutil
 import struct
 import subprocess
 import sys
@@ -64,7 +66,7 @@ def test_models_and_data_sets_are_listed(capsys) -> None:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory) -> Path:
+def done(tmp_path_factory, forked_workers: None) -> Path:
     """A store with Table 5 at scale smoke, made by the command."""
     store = tmp_path_factory.mktemp("lab") / "store"
     assert main(["run", "table5", "--scale", "smoke", "--store", str(store), "--processes", "2"]) == 0
@@ -92,6 +94,14 @@ def test_what_is_done_is_not_done_again(done: Path, capsys) -> None:
     assert main(["run", "table5", "--scale", "smoke", "--store", str(done)]) == 0
     assert {path: path.stat().st_mtime_ns for path in done.rglob("result.json")} == before
     assert "All runs of table5 at scale smoke are in" in capsys.readouterr().out
+
+
+def test_a_suggested_command_can_be_pasted(done: Path, tmp_path: Path, capsys) -> None:
+    store = str(tmp_path / "a store; of 'mine'")
+    shutil.copytree(done, store)
+    assert main(["run", "table5", "--scale", "smoke", "--store", store]) == 0
+    suggested = capsys.readouterr().out.split("See: ")[1].strip()
+    assert shlex.split(suggested) == ["lookbehind", "report", "table5", "--scale", "smoke", "--store", store]
 
 
 def test_report_shows_the_store_s_numbers(done: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -22,12 +23,13 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120, **options)
 
 
-def test_results_and_reuse(tmp_path: Path) -> None:
-    first = run(*SMALL, "--output", str(tmp_path / "out[/b]"))
-    assert first.returncode == 0, first.stderr
+@pytest.mark.usefixtures("forked_workers")
+def test_results_and_reuse(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main([*SMALL, "--output", str(tmp_path / "out[/b]")]) == 0
+    first = capsys.readouterr().out
     for words in ("Lookbehind-SAM", "1 seed", "6 epochs", "sharpness", "With noisy labels", "3/3"):
-        assert words in first.stdout
-    assert "\x1b" not in first.stdout  # no terminal: plain text
+        assert words in first
+    assert "\x1b" not in first  # no terminal: plain text
     names = {"compare.txt", "compare.json", "compare.csv", "compare.png", "compare.svg", "runs"}
     assert {p.name for p in (tmp_path / "out[/b]").iterdir()} == names
     assert (tmp_path / "out[/b]" / "compare.png").read_bytes().startswith(b"\x89PNG")
@@ -35,18 +37,20 @@ def test_results_and_reuse(tmp_path: Path) -> None:
     assert {r["run"]["method"]: r["result"]["gradients"] for r in numbers["runs"]} == {
         "sgd": 96, "sam": 192, "lookbehind": 288}  # fmt: skip
 
-    assert f"Written to {tmp_path}/out[/b]: compare.txt" in first.stdout  # not taken for markup, not wrapped
+    assert f"Written to {tmp_path}/out[/b]: compare.txt" in first  # not taken for markup, not wrapped
 
     # One file is damaged, one belongs to nobody: the first is done again, the second is left alone.
     runs = tmp_path / "out[/b]" / "runs"
     damaged = sorted(runs.glob("*/result.json"))[0]
     damaged.write_text("nonsense")
     (runs / "note.txt").write_text("mine")
-    without_unicode = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    second = run(*SMALL, "--output", str(tmp_path / "out[/b]"), env=without_unicode)
-    assert second.returncode == 0, second.stderr
-    assert "2 of 3 runs are in" in second.stdout
-    assert str(damaged) in second.stdout
+    without_unicode = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", without_unicode)
+    assert main([*SMALL, "--output", str(tmp_path / "out[/b]")]) == 0
+    without_unicode.flush()
+    second = without_unicode.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
+    assert "2 of 3 runs are in" in second
+    assert str(damaged) in second
     assert (runs / "note.txt").read_text() == "mine"
     again = json.loads((tmp_path / "out[/b]" / "compare.json").read_text())
     for a, b in zip(numbers["runs"], again["runs"], strict=True):
@@ -61,33 +65,37 @@ study.compare("Few digits", Workload(dataset="digits", model="convnet", train=10
 """
 
 
-def test_on_the_workload_of_a_study(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("forked_workers")
+def test_on_the_workload_of_a_study(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(STUDY)
     words = ["compare", "--study", "mine.py", "--quick", "--methods", "sam", "lookbehind"]
-    done = run(*words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert main(words) == 0
+    printed = capsys.readouterr().out
     for sentence in ("Few digits · 1 seed · 2 epochs", "Few digits, at 12 gradients each", "Lookbehind-SAM"):
-        assert sentence in done.stdout or "nothing to compare at equal cost" in done.stdout
+        assert sentence in printed or "nothing to compare at equal cost" in printed
     content = json.loads((tmp_path / "compare" / "compare.json").read_text())
     assert {one["run"]["labels"] for one in content["runs"]} == {"Few digits"}
     assert [one["result"]["gradients"] for one in content["runs"]] == [8, 12]
     if Path("/dev/full").exists():  # the fault is standard output's, not that of --output
         with open("/dev/full", "w") as full:
-            done = subprocess.run([*COMMAND, *words], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+            done = subprocess.run([*COMMAND, *words], stdout=full, stderr=subprocess.PIPE, text=True)
         assert done.returncode == 2
         assert done.stderr == "lookbehind: standard output cannot be written (No space left on device)\n"
-    (tmp_path / "mine.py").write_text(STUDY.replace("study.compare", "print"))
+    (tmp_path / "empty.py").write_text(STUDY.replace("study.compare", "print"))
     for wrong, sentence in [
-        (["compare", "--study", "mine.py"], "mine.py declares nothing to compare on; write study.compare("),
+        (["compare", "--study", "empty.py"], "empty.py declares nothing to compare on; write study.compare("),
         (["compare", "--study", "yours.py"], "there is no file"),
         (["compare", "--study", "mine.py", "--labels", "noisy"], "--labels is noisy; they are those of the digits"),
     ]:
-        refused = run(*wrong, cwd=tmp_path)
-        assert refused.returncode == 2
-        assert sentence in refused.stderr
+        assert main(wrong) == 2
+        assert sentence in capsys.readouterr().err
 
 
-def test_an_interrupted_command_continues(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("forked_workers")
+def test_an_interrupted_command_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What else can happen to a store is tested in tests/lab."""
     (tmp_path / "mine.py").write_text(STUDY.replace("epochs=2", "epochs=30"))
     arguments = ["compare", "--study", str(tmp_path / "mine.py"), "--methods", "sgd", "sam", "lookbehind"]
@@ -109,9 +117,8 @@ def test_an_interrupted_command_continues(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert errors.strip() == "lookbehind: interrupted; finished runs are kept, and the same command continues"
     kept = {path: path.read_bytes() for path in tmp_path.glob("runs/*/result.json")}
-    after = run(*arguments)
-    assert after.returncode == 0, after.stderr
-    assert "6/6" in after.stdout
+    assert main(arguments) == 0
+    assert "6/6" in capsys.readouterr().out
     assert all(path.read_bytes() == content for path, content in kept.items())
 
 

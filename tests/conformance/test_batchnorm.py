@@ -99,3 +99,9 @@ def test_cumulative_average_and_no_statistics_at_all() -> None:
         optimizer.step(closure)
     torch.testing.assert_close(net[0].running_mean, x.mean(0))
     assert net[0].num_batches_tracked == 3
+
+
+def test_a_model_of_other_parameters_is_named() -> None:
+    trained, other = Task(norm=True).net, Task(norm=True).net
+    with pytest.warns(UserWarning, match="none of the parameters of this Lookbehind"):
+        Lookbehind(torch.optim.SGD(trained.parameters(), lr=0.1), model=other)

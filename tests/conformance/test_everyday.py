@@ -826,6 +826,11 @@ def test_two_phase_steps_are_answered_by_the_right_line(name: str) -> None:
         getattr(SAM(sgd(Task())), name)
 
 
+def test_the_base_optimizer_of_other_packages_is_answered() -> None:
+    with pytest.raises(AttributeError, match=r"SAM has no base_optimizer: .* give a scheduler the SAM itself"):
+        _ = SAM(sgd(Task())).base_optimizer
+
+
 def test_asam_is_sam_with_its_rule() -> None:
     assert lookbehind.ASAM is ASAM
     a, b, c = Task(), Task(), Task()

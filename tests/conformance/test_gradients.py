@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lookbehind import SAM, Adaptive, Lookahead, Lookbehind, MultistepSAM
+from lookbehind import SAM, XSAM, Adaptive, Lookahead, Lookbehind, MultistepSAM
 from lookbehind.optim import norm
 from tests.conformance.rows import ROWS, Row, Task, every_row, same
 
@@ -181,7 +181,7 @@ def test_a_closure_without_backward_is_noticed(row: Row) -> None:
         optimizer.zero_grad()
         return task.loss(0)
 
-    with pytest.warns(UserWarning, match=r"no parameter has a gradient .* does the closure call loss.backward\(\)\?"):
+    with pytest.warns(UserWarning, match=r"no parameter has a gradient .* does the closure call loss.backward\(\)"):
         optimizer.step(closure)
     assert same(task.weights(), before)
 
@@ -662,3 +662,77 @@ def test_a_gradient_with_a_graph_does_not_leak_whatever_memory_it_gets() -> None
             warnings.simplefilter("ignore", UserWarning)  # torch's, of a cycle
             optimizer.step(closure)
         assert w.tolist() == pytest.approx([0.8, 1.6])
+
+
+@pytest.mark.parametrize("static", [False, True], ids=["none", "zeros"])
+@pytest.mark.parametrize("make", [MultistepSAM, Lookbehind, XSAM])
+def test_a_layer_whose_first_gradient_comes_late_is_not_added_up(make: Any, static: bool) -> None:
+    """As with layers that are dropped at random, and a closure that leaves the zeroing to the loop."""
+    p, q = (nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2))
+    for t in (p, q):
+        t.grad = torch.zeros_like(t) if static else None
+    k = 3
+    optimizer = make(torch.optim.SGD([p, q], lr=1.0), rho=0.0, k=k)
+    found = []
+
+    def closure() -> Tensor:
+        loss = p.sum() + (q.sum() if len(found) else 0.0)
+        loss.backward()
+        assert p.grad is not None
+        found.append((p.grad.item(), None if q.grad is None else q.grad.item()))
+        return loss
+
+    optimizer.step(closure)
+    assert found == [(1.0, 0.0 if static else None)] + [(1.0, 1.0)] * k
+
+
+@every_row
+def test_a_gradient_in_the_memory_of_its_weight_stays_a_gradient(row: Row) -> None:
+    """Of ½‖w‖² the gradient is w, and a backward pass of one's own may return that very memory."""
+    ends = []
+    for copied in (True, False):
+        w = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+        optimizer = row.make(torch.optim.SGD([w], lr=0.1))
+
+        def closure(w: nn.Parameter = w, copied: bool = copied) -> Tensor:
+            w.grad = w.detach().clone() if copied else w.detach()
+            return 0.5 * w.detach().square().sum()
+
+        for _ in range(3):
+            optimizer.step(closure)
+        ends.append(w.detach())
+    assert same(*([end] for end in ends))
+
+
+@every_row
+def test_a_layer_frozen_with_its_last_gradient_is_not_perturbed(row: Row) -> None:
+    task = Task()
+    optimizer = row.make(torch.optim.SGD(task.net.parameters(), lr=0.1, momentum=0.9))
+    for i in range(3):
+        optimizer.step(task.closure(i))
+    frozen = next(iter(task.net.parameters()))
+    frozen.requires_grad_(False)
+    kept, closure = frozen.detach().clone(), task.closure(3)
+
+    def watched() -> Any:
+        assert torch.equal(frozen, kept)
+        return closure()
+
+    optimizer.step(watched)
+
+
+def test_complex_gradients_may_be_conjugate_views() -> None:
+    ends = []
+    for resolved in (True, False):
+        w = nn.Parameter(torch.tensor([1 + 2j, -1j], dtype=torch.complex128))
+        optimizer = Lookbehind(torch.optim.SGD([w], lr=0.1), rho=0.1)
+
+        def closure(w: nn.Parameter = w, resolved: bool = resolved) -> Tensor:
+            gradient = w.detach().clone().conj()
+            w.grad = gradient.resolve_conj() if resolved else gradient
+            return w.detach().abs().square().sum()
+
+        for _ in range(3):
+            optimizer.step(closure)
+        ends.append(w.detach())
+    assert torch.equal(*ends)

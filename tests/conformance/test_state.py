@@ -428,3 +428,39 @@ def test_a_state_taken_while_the_base_steps_is_refused_where_it_would_be_a_step_
     optimizer.register_step_post_hook(lambda *_: saved.append(optimizer.state_dict()))
     optimizer.step()
     assert "lookahead_slow" in saved[0]["state"][0]
+
+
+@every_row
+@pytest.mark.parametrize("where", ["closure", "hook"])
+def test_half_a_step_is_no_checkpoint(row: Row, where: str) -> None:
+    task = Task()
+    base = torch.optim.SGD(task.net.parameters(), lr=0.1)
+    optimizer = row.make(base)
+    optimizer.step(task.closure())
+    closure = task.closure(1)
+
+    def saves() -> Any:
+        optimizer.state_dict()
+        return closure()
+
+    if where == "hook":
+        base.register_step_post_hook(lambda *_: optimizer.state_dict())
+    with pytest.raises(RuntimeError, match="state_dict was called within a step"):
+        optimizer.step(saves if where == "closure" else closure)
+
+
+def test_a_state_that_the_base_loads_leaves_the_groups_their_radii() -> None:
+    params = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    base = torch.optim.SGD([{"params": [p], "rho": rho} for p, rho in zip(params, (0.0, 0.7), strict=True)], lr=0.1)
+    bare = torch.optim.SGD([{"params": [p]} for p in params], lr=0.1).state_dict()
+    optimizer = SAM(base, rho=0.05)
+    base.load_state_dict(bare)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = sum(p.square().sum() for p in params)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert [group["rho"] for group in optimizer.param_groups] == [0.0, 0.7]

@@ -37,7 +37,7 @@ class Block:
 
 # No prose: code, tables, what a script writes between marks, marks, tags, calls of the API's reader, addresses.
 _CODE = re.compile(r"^```.*?^```$", re.M | re.S)
-_WRITTEN = re.compile(
+WRITTEN = re.compile(
     r"<!-- ([^>]+): written by [^>]+ -->.*?<!-- end of \1 -->|<!-- league -->.*?<!-- /league -->", re.S
 )
 _TAGS = re.compile(r"<!--.*?-->|<[^>]+>", re.S)
@@ -48,7 +48,7 @@ _ADDRESS = re.compile(r"\]\([^)]*\)")
 
 def prose(text: str) -> list[str]:
     """Return the words of a page that are read as sentences, headings included."""
-    for part, instead in ((_CODE, ""), (_WRITTEN, ""), (_TAGS, ""), (_TABLE, ""), (_CALL, ""), (_ADDRESS, "]")):
+    for part, instead in ((_CODE, ""), (WRITTEN, ""), (_TAGS, ""), (_TABLE, ""), (_CALL, ""), (_ADDRESS, "]")):
         text = part.sub(instead, text)
     return [word for word in text.split() if re.search(r"\w", word)]
 

@@ -6,12 +6,11 @@ import contextlib
 import io
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from lookbehind.cli import main
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks
 from tests.docs.printed import differences
 
@@ -52,7 +51,7 @@ def run(line: str) -> None:
     """Run a line of a shell block: only our own command."""
     command, *arguments = shlex.split(line)
     assert command == "lookbehind"
-    subprocess.run([sys.executable, "-m", "lookbehind.cli", *arguments], check=True, timeout=240, capture_output=True)
+    assert main(arguments) == 0
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, PAGES, script
+from tests.docs.pages import DOCS, PAGES, WRITTEN, script
 
 QUOTED = re.compile(r"(\d[\d.]*(?:e\+\d+)?)\**(?: %)? ± (\d+(?:\.\d+)?)")
 # Pages whose numbers other tests compare: with the comparison's file, the league's archive, the stored measurements.
@@ -42,9 +42,17 @@ def test_there_are_results() -> None:
 )
 def test_every_mean_with_a_deviation_is_stored(page: Path) -> None:
     found = QUOTED.findall(page.read_text())
-    written = LEAGUE + TABLES.full_fine_tuning()
+    written = LEAGUE + TABLES.full_fine_tuning() + TABLES.compare("noisy")
     without = {f"{a} ± {b}" for a, b in found if not is_stored(a, b) and f"{a} ± {b}" not in written}
     assert without == set()
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name != "results.md"], ids=lambda page: page.name)
+def test_no_mean_with_a_deviation_is_typed_by_hand(page: Path) -> None:
+    """But for the board of results, whose numbers the test above compares."""
+    text = page.read_text()
+    by_hand = "" if "<!-- written by docs/" in text else WRITTEN.sub("", text)
+    assert QUOTED.findall(by_hand) == []
 
 
 def test_the_tables_are_those_of_the_stored_results() -> None:

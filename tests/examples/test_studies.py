@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 import shlex
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lookbehind.cli import main
 from tests.docs.pages import DOCS, ROOT, blocks
 
 COMMANDS = [block.code for block in blocks(DOCS / "studies.md") if block.language == "sh"]
@@ -28,12 +28,15 @@ def do(command: list[str], folder: Path) -> None:
     """Run a command of the page beside the examples."""
     if not (folder / "examples").exists():
         (folder / "examples").symlink_to(ROOT / "examples")
-    start = {"lookbehind": [sys.executable, "-m", "lookbehind"], "python": [sys.executable]}[command[0]]
-    environment = {**os.environ, "LOOKBEHIND_DATA": "my_data", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*start, *command[1:]], cwd=folder, env=environment, capture_output=True, text=True, timeout=250, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    program, *words = command
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("LOOKBEHIND_DATA", "my_data")
+        if program == "lookbehind":
+            assert main(words) == 0
+            return
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=250, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def accuracies(path: Path) -> dict[str, float]:

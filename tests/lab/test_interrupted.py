@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -51,22 +50,10 @@ def train(root: Path, save_every: float, started: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def processes() -> Any:
-    """Processes that start fast: they fork from one that has imported all and done nothing with it."""
-    context = multiprocessing.get_context("forkserver")
-    late = ["torch._dynamo", "safetensors.torch", "lookbehind.checkpoint"]
-    context.set_forkserver_preload(["torch", *late, "tests.lab.test_interrupted"])
-    process = context.Process(target=time.sleep, args=(0,))
-    process.start()
-    process.join()
-    return context
-
-
-@pytest.fixture(scope="module")
-def undisturbed(processes: Any, tmp_path_factory) -> Store:
+def undisturbed(forked: Any, tmp_path_factory) -> Store:
     root = tmp_path_factory.mktemp("undisturbed")
     start = time.monotonic()
-    process = start_one(processes, root, save_every=0.0)
+    process = start_one(forked, root, save_every=0.0)
     process.join()
     assert process.exitcode == 0
     store = Store(root)
@@ -74,19 +61,19 @@ def undisturbed(processes: Any, tmp_path_factory) -> Store:
     return store
 
 
-def start_one(processes: Any, root: Path, save_every: float) -> Any:
-    process = processes.Process(target=train, args=(root, save_every, started := processes.Event()))
+def start_one(forked: Any, root: Path, save_every: float) -> Any:
+    process = forked.Process(target=train, args=(root, save_every, started := forked.Event()))
     process.start()
     assert started.wait(60)
     return process
 
 
-def test_sigkill_at_random_moments(undisturbed: Store, processes: Any, tmp_path: Path) -> None:
+def test_sigkill_at_random_moments(undisturbed: Store, forked: Any, tmp_path: Path) -> None:
     store, moments = Store(tmp_path), random.Random(0)
     met, began = 0, 0
     while met < KILLS:
         began += 1
-        process = start_one(processes, tmp_path, save_every=0.0)
+        process = start_one(forked, tmp_path, save_every=0.0)
         time.sleep(moments.uniform(0, 3.0) * undisturbed.duration / KILLS)  # type: ignore[attr-defined]
         process.kill()
         process.join()
@@ -97,7 +84,7 @@ def test_sigkill_at_random_moments(undisturbed: Store, processes: Any, tmp_path:
                 path.unlink()
         else:
             met += 1
-    process = start_one(processes, tmp_path, save_every=0.0)
+    process = start_one(forked, tmp_path, save_every=0.0)
     process.join()
     assert process.exitcode == 0
     assert numbers(store.result(RUN)) == numbers(undisturbed.result(RUN))
@@ -106,10 +93,10 @@ def test_sigkill_at_random_moments(undisturbed: Store, processes: Any, tmp_path:
     assert {p.name for p in store.folder(RUN).iterdir()} == names
 
 
-def test_sigterm_saves_at_the_end_of_the_epoch(undisturbed: Store, processes: Any, tmp_path: Path) -> None:
+def test_sigterm_saves_at_the_end_of_the_epoch(undisturbed: Store, forked: Any, tmp_path: Path) -> None:
     store, log, done = Store(tmp_path), Store(tmp_path).folder(RUN) / "log.jsonl", 0
     for _ in range(3):
-        process = start_one(processes, tmp_path, save_every=1e9)  # but for the signal there is no checkpoint
+        process = start_one(forked, tmp_path, save_every=1e9)  # but for the signal there is no checkpoint
         deadline = time.monotonic() + 60
         while not log.exists() or len(log.read_text().splitlines()) < done + 2:
             assert time.monotonic() < deadline
@@ -121,6 +108,6 @@ def test_sigterm_saves_at_the_end_of_the_epoch(undisturbed: Store, processes: An
         assert len(records) == len(log.read_text().splitlines())
         assert len(records) >= done + 2
         done = len(records)
-    process = start_one(processes, tmp_path, save_every=1e9)
+    process = start_one(forked, tmp_path, save_every=1e9)
     process.join()
     assert numbers(store.result(RUN)) == numbers(undisturbed.result(RUN))

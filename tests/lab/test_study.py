@@ -76,6 +76,7 @@ def addresses(path: Path) -> list[str]:
     return [run.address for run, _ in tasks(load(str(path)).items["table"].at("smoke").parts)]
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_runs_and_reports_from_the_command_line(
     write: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_job_of_a_cluster_imports_it_too(write: Write, tmp_path: Path) -> None
     assert all(Store(tmp_path / "store").complete(run) for run, _ in wanted)
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_an_edited_method_is_another_run_and_says_so(
     write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -327,6 +329,7 @@ def test_scales_of_ones_own(write: Write, capsys: pytest.CaptureFixture[str]) ->
     assert "--scale is 'cpu', which Mine lacks; allowed are small, big" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_wrong_cost_is_noticed(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(write(("gradients=1,", "gradients=2,")))
     assert main(["run", path, "--scale", "smoke", "--store", str(tmp_path / "store"), "--processes", "1"]) == 0

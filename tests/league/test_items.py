@@ -112,6 +112,7 @@ def test_a_step_of_imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("forked_workers")
 def test_at_scale_smoke_all_of_it_works(tmp_path: Path) -> None:
     store = str(tmp_path / "store")
     assert main(["run", "league", "--scale", "smoke", "--store", store]) == 0

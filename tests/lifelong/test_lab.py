@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +120,11 @@ def killed(root: str, name: str, epochs: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["er-lookbehind", "lookahead-c-maml", "lookbehind-c-maml"])
-def test_killed_inside_a_task_it_ends_bit_for_bit(name: str, tmp_path: Path) -> None:
+def test_killed_inside_a_task_it_ends_bit_for_bit(name: str, tmp_path: Path, forked: Any) -> None:
     run, whole, disturbed = run_of(name), Store(tmp_path / "whole"), Store(tmp_path / "disturbed")
     expected = execute(run, whole)
     for epochs in (2, 4):  # inside the first task and inside the second
-        process = get_context("spawn").Process(target=killed, args=(str(tmp_path / "disturbed"), name, epochs))
+        process = forked.Process(target=killed, args=(str(tmp_path / "disturbed"), name, epochs))
         process.start()
         process.join()
         assert process.exitcode == -signal.SIGKILL

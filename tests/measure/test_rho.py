@@ -71,6 +71,7 @@ def test_conclusions(means, spread, low, high, rho, tells, at_edge) -> None:
     assert (found.low, found.high) == pytest.approx((low, high))
     assert found.rho == (rho and pytest.approx(rho))
     assert ("cannot tell" in found.conclusion) is not tells
+    assert ("is best" in found.conclusion) is (low == high)
     assert ("were not tried" in found.conclusion) is at_edge
 
 

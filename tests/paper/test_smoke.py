@@ -16,6 +16,7 @@ from lookbehind.paper import ITEMS
 
 
 @pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.skipif(find_spec("sacrebleu") is None, reason="Table 4 needs the extra text")
 def test_all_items_are_trained_and_every_cell_has_its_number(tmp_path: Path, capsys) -> None:
     store = tmp_path / "store"

@@ -33,5 +33,7 @@ def work(rank: int, folder: str, module: str, world: int) -> None:
 def run(module: str, world: int) -> list[dict[str, Any]]:
     """Run the cases of a module in as many processes and return what each of them found."""
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(work, args=(folder, module, world), nprocs=world, daemon=True)
+        torch.multiprocessing.start_processes(
+            work, (folder, module, world), world, daemon=True, start_method="forkserver"
+        )
         return [torch.load(Path(folder) / f"rank{rank}.pt", weights_only=True) for rank in range(world)]

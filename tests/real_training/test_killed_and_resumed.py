@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import random
@@ -73,17 +72,6 @@ def train(name: str, folder: Path, started: Any) -> None:
         )
 
 
-@pytest.fixture(scope="module")
-def processes() -> Any:
-    """Processes that start fast: they fork from one that has imported torch and done nothing with it."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "torch.optim.lr_scheduler", "tests.real_training.test_killed_and_resumed"])
-    process = context.Process(target=time.sleep, args=(0,))
-    process.start()
-    process.join()
-    return context
-
-
 def _flat(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return [leaf for key in sorted(value, key=str) for leaf in _flat(value[key])]
@@ -93,21 +81,21 @@ def _flat(value: Any) -> list[Any]:
 
 
 @every_row
-def test_sigkill_at_random_moments(row: Row, tmp_path: Path, processes: Any) -> None:
+def test_sigkill_at_random_moments(row: Row, tmp_path: Path, forked: Any) -> None:
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    duration = _live(processes, row.name, undisturbed)
+    duration = _live(forked, row.name, undisturbed)
     moments = random.Random(row.name)
     for _ in range(KILLS):
-        _live(processes, row.name, disturbed, until=moments.uniform(0, 1.5) * duration / KILLS)
-    _live(processes, row.name, disturbed)
+        _live(forked, row.name, disturbed, until=moments.uniform(0, 1.5) * duration / KILLS)
+    _live(forked, row.name, disturbed)
     one, other = checkpoint.load(undisturbed / "last.pt"), checkpoint.load(disturbed / "last.pt")
     assert _flat(one) == _flat(other)
 
 
-def _live(processes: Any, name: str, folder: Path, until: float | None = None) -> float:
+def _live(forked: Any, name: str, folder: Path, until: float | None = None) -> float:
     """Run a training process to its end, or kill it so many seconds after its start; return how long it lived."""
     folder.mkdir(exist_ok=True)
-    process = processes.Process(target=train, args=(name, folder, started := processes.Event()))
+    process = forked.Process(target=train, args=(name, folder, started := forked.Event()))
     process.start()
     assert started.wait(30)
     start = time.monotonic()

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(900)  # the first test waits for all processes
 
 
 @pytest.fixture(scope="module")
-def found() -> Callable[[str], list[Any]]:
+def found(forked: Any) -> Callable[[str], list[Any]]:
     """All cases run in one group of four processes; a test looks at what they found."""
     results = four_processes.run()
 

@@ -9,7 +9,7 @@ from benchmarks.contenders import Contender, around, ours, plain
 from benchmarks.literal import LiteralLookbehind
 from benchmarks.memory import copies
 from benchmarks.tasks import TASKS
-from benchmarks.timing import Trial, compare, gradient
+from benchmarks.timing import Lap, Trial, clock_seconds, compare, gradient
 from torch.optim import SGD
 
 from lookbehind import SAM, Lookbehind
@@ -37,6 +37,14 @@ def test_gradients_and_base_steps_are_told_from_the_rest() -> None:
     assert (lap.gradients, lap.base_steps) == (2, 1)
     assert 0 < lap.gradient_seconds < lap.seconds
     assert 0 < lap.base_seconds < lap.seconds - lap.gradient_seconds
+
+
+def test_the_clock_is_no_share_of_a_step() -> None:
+    alone = Lap(seconds=10.5, gradient_seconds=8.0, base_seconds=2.0, gradients=1, base_steps=1)
+    assert clock_seconds([alone]) == 0.25
+    assert alone.own(0.25) == 0.0
+    climbs = Lap(seconds=20.75, gradient_seconds=16.0, base_seconds=2.0, gradients=2, base_steps=1)
+    assert climbs.own(0.25) == 2.0 / 18.0
 
 
 def test_a_row_for_each_contender() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import signal
 import time
@@ -124,11 +123,10 @@ def _train(root: Path) -> None:
     execute(LONG, Store(root), save_every=0.0)
 
 
-def test_killed_it_ends_as_if_it_had_not(tmp_path: Path) -> None:
+def test_killed_it_ends_as_if_it_had_not(tmp_path: Path, forked: Any) -> None:
     undisturbed = numbers(execute(LONG, Store(tmp_path / "undisturbed")))
     store = Store(tmp_path / "killed")
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_train, args=(tmp_path / "killed",))
+    process = forked.Process(target=_train, args=(tmp_path / "killed",))
     process.start()
     while process.is_alive() and ((state := store.checkpoint(LONG)) is None or len(state["records"]) < 4):
         time.sleep(0.02)

@@ -40,10 +40,10 @@ def compare(
 
     Examples: `lookbehind compare --quick`; `lookbehind compare --methods sgd sam lookbehind --labels noisy`.
 
-    Trains SGD, SAM, Multistep-SAM, Lookahead-SAM and Lookbehind-SAM (fixed and adaptive α), and as controls SAM at
-    radius k·ρ, SAM at learning rate α·k·η, and SGD and SAM for as many gradients as Lookbehind. Shows test accuracy,
-    accuracy with noisy weights, training loss, m-sharpness and cost, and writes tables, numbers and a picture. Finished
-    runs stay on disk: the same command continues where it stopped.
+    Trains SGD, SAM, Multistep-SAM, Lookahead-SAM and Lookbehind-SAM (fixed and adaptive α). Controls are SAM at radius
+    k·ρ, SAM at learning rate α·k·η, and SGD and SAM for as many gradients as Lookbehind. Shows test accuracy, accuracy
+    with noisy weights, training loss, m-sharpness and cost, and writes tables, numbers and a picture. Finished runs
+    stay on disk: the same command continues where it stopped.
 
     Args:
         methods: which methods; all if none is named.
@@ -67,7 +67,7 @@ def compare(
         from lookbehind.compare import command, items
     except ImportError as error:
         raise UserError(NEEDS_LAB) from error
-    if find_spec("sklearn") is None:
+    if find_spec("sklearn") is None:  # whose digits only the workers read
         raise UserError(NEEDS_LAB)
     seeds = (1 if quick else 4) if seeds is None else seeds
     _check(seeds=seeds, rho=rho, k=k, alpha=alpha, radius=radius, device=device)

@@ -150,8 +150,8 @@ class Minibatches:
 class Shuffled:
     """Minibatches of one epoch after another; the state is the number of the epoch and the place in it.
 
-    A pass (``for images, labels in batches``) yields what is left of the current epoch, so after ``load_state_dict``
-    training goes on with the very minibatch that would have been next. One pass at a time. For an endless stream:
+    A pass (``for images, labels in batches``) yields what is left of the current epoch. So after ``load_state_dict``
+    training continues with the minibatch that would have been next. One pass at a time. For an endless stream:
     ``itertools.chain.from_iterable(itertools.repeat(batches))``.
 
     Example:

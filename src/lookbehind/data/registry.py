@@ -234,8 +234,8 @@ def load(
 ) -> Data:
     """Find, download, check and read a data set, and choose its training, validation and test images.
 
-    With one seed, a smaller ``train`` takes a subset of a larger one's images, the held-out images do not depend on
-    ``train``, and neither depends on ``noise``. (The digits have no official test images: what is not trained on is
+    With one seed, a smaller ``train`` takes a subset of a larger one's images. The held-out images do not depend on
+    ``train``, and no images depend on ``noise``. (The digits have no official test images: what is not trained on is
     halved.)
 
     Args:
@@ -248,8 +248,8 @@ def load(
             holds out none: 0.
         test: number of test images, a seeded subset. Default: all.
         stratified: take and hold out each class in its proportion, up to an image or two. Default False: uniformly.
-        noise: fraction of the training labels that are drawn anew, uniformly over all classes (symmetric noise), so
-            that of C classes one in C of them stays right. Default 0.
+        noise: fraction of the training labels that are drawn anew, uniformly over all classes (symmetric noise). Of C
+            classes, one in C of these labels stays right. Default 0.
         size: height and width of the images, where there is a choice: Fashion-MNIST has 28 and, averaged over 2×2
             pixels, 14. Default: the largest.
         download: download what is missing. Default True.

@@ -39,9 +39,10 @@ def execute(
 ) -> Result:
     """Train a run and measure it, or what of it is not done yet.
 
-    A run that was interrupted goes on from its last checkpoint and ends bit for bit where it would have ended (but for
-    seconds, and on the same kind of device with the same libraries and number of threads). On SIGTERM it is saved at
-    the end of the epoch, and ``SystemExit`` is raised. Any other exception is kept in the store as the run's failure.
+    An interrupted run continues from its last checkpoint, and ends bit for bit where it would have ended. That holds on
+    the same kind of device, with the same libraries and number of threads, and not for seconds. On SIGTERM it is saved
+    at the end of the epoch, and ``SystemExit`` is raised. Any other exception is kept in the store as the run's
+    failure.
 
     Args:
         run: what to train.

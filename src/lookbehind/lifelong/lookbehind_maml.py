@@ -24,9 +24,9 @@ class LookbehindCMAML(Learner):
         \epsilon = \rho \frac{\nabla_\phi L(\hat\phi, b_m)}{\|\nabla_\phi L(\hat\phi, b_m)\|_2}, \qquad
         \phi \leftarrow \phi - \eta \nabla_\phi L(\hat\phi + \epsilon, b_m)
 
-    Algorithm 4, where ε are constants to all derivatives. As printed it has no loop over minibatches, uses
-    :math:`\phi'_{k'}` for k' > 0 that nothing assigns, and descends at :math:`\phi + \epsilon`, whatever the inner
-    steps led to. The defaults follow algorithm 3 and algorithm 1 there; what is printed can be chosen.
+    Algorithm 4, where ε are constants to all derivatives. As printed it has no loop over minibatches, and nothing
+    assigns :math:`\phi'_{k'}` for k' > 0. It descends at :math:`\phi + \epsilon`, whatever the inner steps led to. The
+    defaults follow algorithm 3 and algorithm 1 there; what is printed can be chosen.
 
     With ρ = 0 and one piece it is ``LookaheadCMAML`` with ``meta_loss="end"``, for α = 1; with several pieces so it is
     for ``ascent="fast"``, while by default all inner gradients are then at φ.

@@ -71,11 +71,11 @@ def spectral_density(
     .. math:: \frac{1}{p} \sum_{i=1}^p N(t; \lambda_i, \sigma^2)
               \approx \operatorname{mean}_v \sum_j \tau_j N(t; \theta_j, \sigma^2)
 
-    with p eigenvalues λ of the Hessian of the mean loss over all minibatches, each weighted by its number of targets;
-    θ the Ritz values and τ the squared first components of the eigenvectors of the tridiagonal matrix that ``steps``
-    steps of Lanczos make from a random vector v (Lin, Saad and Yang, 2016; Ghorbani et al., 2019). For each v, moments
-    up to 2 · steps − 1 are exact. Few steps resolve the ends of the spectrum and smear the bulk. The standard error is
-    over the random vectors.
+    with p eigenvalues λ of the Hessian of the mean loss over all minibatches, each weighted by its number of targets.
+    From a random vector v, ``steps`` steps of Lanczos make a tridiagonal matrix (Lin, Saad and Yang, 2016; Ghorbani et
+    al., 2019). θ are its eigenvalues, the Ritz values, and τ the squared first components of its eigenvectors. For each
+    v, moments up to 2 · steps − 1 are exact. Few steps resolve the ends of the spectrum and smear the bulk. The
+    standard error is over the random vectors.
 
     Costs 2 · minibatches · steps · probes gradients. Memory: ``steps`` vectors of the size of the model, on the host.
     The model comes back as it was.
@@ -97,8 +97,8 @@ def spectral_density(
         A ``SpectralDensity``.
 
     Raises:
-        ValueError: if there is no minibatch or no parameter that requires a gradient, an argument is out of range,
-            the vectors do not fit into memory, or second derivatives are not finite.
+        ValueError: if there is no minibatch or no parameter that requires a gradient; if an argument is out of range;
+            if the vectors do not fit into memory, or second derivatives are not finite.
 
     Example:
         >>> import torch

@@ -90,8 +90,8 @@ def loss_slice(
 
     with L the mean loss over all minibatches, each weighted by its number of targets. A direction d is one of:
 
-    * ``"random"``: normal, then filter-normalised (Li et al., 2018): each filter f, a slice along the first dimension
-      of a convolution's or linear layer's weight, gets the norm of φ's own, d_f ← d_f ‖φ_f‖ / ‖d_f‖. So slices of
+    * ``"random"``: normal, then filter-normalised (Li et al., 2018): each filter f gets the norm of φ's own,
+      d_f ← d_f ‖φ_f‖ / ‖d_f‖. A filter is a slice along the first dimension of a layer's weight. So slices of
       nets whose layers are scaled differently can be compared. Parameters of one dimension (biases, batch norm's scale
       and shift) stay at φ, as there, unless ``one_dimensional="normalise"`` treats each as one filter.
     * ``"sam"``, ``"asam"`` or a rule object: where SAM itself climbs, d = ε / ‖ε‖₂ with ε from the gradient of L. All
@@ -120,8 +120,8 @@ def loss_slice(
         A ``LossSlice``.
 
     Raises:
-        ValueError: if there is no minibatch or no parameter that requires a gradient, an argument is out of range, a
-            direction does not fit the model, or two directions are parallel.
+        ValueError: if there is no minibatch or no parameter that requires a gradient; if an argument is out of range,
+            a direction does not fit the model, or two directions are parallel.
 
     Example:
         >>> import torch

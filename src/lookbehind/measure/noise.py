@@ -83,8 +83,8 @@ def noisy_accuracy(
         A ``NoisyAccuracy``.
 
     Raises:
-        ValueError: if a σ is negative, ``draws`` less than 1, minibatches are missing or can be gone through only once,
-            the model has no parameter, or its outputs and targets have no accuracy.
+        ValueError: if a σ is negative or ``draws`` less than 1; if minibatches are missing or can be gone through only
+            once; if the model has no parameter, or its outputs and targets have no accuracy.
 
     Example:
         >>> import torch

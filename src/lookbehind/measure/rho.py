@@ -80,13 +80,12 @@ def suggest_rho(
 
     .. math:: s^2 = \operatorname{var}_{\text{examples}} / n + \operatorname{var}_{\text{repeats}} / R
 
-    (the latter the median over all ρ, since few repeats say little, and a ρ that now trains and now does not shall not
-    pass for as good as the best). Whoever is not more than 2 s behind belongs to the range, as far as its members
-    adjoin the best. The middle of the range is suggested rather than the best itself, which may stand beside a cliff.
+    The latter is the median over all ρ, since few repeats say little. So a ρ that trains in one repeat only does not
+    pass for the best. A ρ that is at most 2 s behind belongs to the range, if all between it and the best do. The
+    middle of the range is suggested rather than the best itself, which may stand beside a cliff.
 
-    The model should have been trained as usual first: ρ pays late, and a short training from scratch always prefers
-    ρ = 0 (``docs/suggest-rho.md`` has the evidence, and checks of the answers on three tasks). The model is copied and
-    stays as it was.
+    The model should have been trained as usual first: ρ pays late, and a short training from scratch prefers ρ = 0.
+    ``docs/suggest-rho.md`` has checks of the answers on three tasks. The model is copied and stays as it was.
 
     Args:
         model: a trained model.
@@ -233,6 +232,8 @@ def _conclude(rhos: tuple[float, ...], scores: dict[float, Tensor], steps: int, 
     at_edge = last == len(rhos) - 1
     if rho is None:
         conclusion = f"cannot tell that any ρ helps: up to {high:g} none is better or worse than ρ = 0 for sure"
+    elif low == high:
+        conclusion = f"ρ = {rho:g} is best, as far as these data can tell"
     else:
         conclusion = f"ρ from {low:g} to {high:g} are equally good as far as these data can tell; try {rho:.2g}"
     if at_edge:

@@ -69,8 +69,8 @@ def m_sharpness(
 
     With one step the maximum is approximated as SAM does, by ε = r g / ‖g‖: the paper's way. Such a value is a lower
     bound of the maximum and can be negative. With more steps, ε climbs by 2r/steps, or r/10 if that is more, along the
-    steepest direction at the perturbed point (ASAM's ball keeps the shape that it has at φ). It is projected back into
-    the ball whenever it leaves it, and the best of all points counts (ε = 0 among them, so it is never negative).
+    steepest direction at the perturbed point. ASAM's ball keeps the shape that it has at φ. Outside the ball, ε is
+    projected back into it. The best of all points counts, ε = 0 among them, so the value is never negative.
 
     Costs 1 gradient and one evaluation a radius for each minibatch; with several steps, steps − 1 gradients and steps
     evaluations for each radius beside the first gradient. The model comes back as it was.
@@ -90,8 +90,8 @@ def m_sharpness(
         A ``Sharpness`` with one value for each radius.
 
     Raises:
-        ValueError: if there is no minibatch or one is no pair, the loss is not one number, no parameter requires a
-            gradient, a radius is negative, or several steps are asked of a rule without a ball.
+        ValueError: if there is no minibatch or one is no pair; if the loss is not one number, or no parameter requires
+            a gradient; if a radius is negative, or several steps are asked of a rule without a ball.
 
     Example:
         >>> import torch

@@ -99,10 +99,10 @@ def top_eigenvalues(
 
     .. math:: H v = \lambda v, \quad H = \nabla^2 L(\phi)
 
-    with L the mean loss over all minibatches, each weighted by its number of targets. Lanczos iteration from a random
-    vector with full reorthogonalisation (Golub and Van Loan, 2013, section 10.3), which ends when the residuals that it
-    estimates are small enough; the residuals reported are then measured with one more product each. An eigenvalue
-    that occurs several times counts once, and if there are fewer different ones than asked for, fewer are returned.
+    with L the mean loss over all minibatches, each weighted by its number of targets. This is Lanczos iteration from a
+    random vector, with full reorthogonalisation (Golub and Van Loan, 2013, section 10.3). It ends when its estimates of
+    the residuals are small enough. The residuals reported are then measured with one more product each. An eigenvalue
+    that occurs several times counts once. If there are fewer different ones than asked for, fewer are returned.
 
     Costs 2 gradients for each minibatch, step and eigenvalue returned: 2 · minibatches · (steps + top) at most. Memory:
     ``steps`` vectors of the size of the model, on the host. The model comes back as it was.
@@ -124,8 +124,8 @@ def top_eigenvalues(
         A ``TopEigenvalues``; look at ``converged``.
 
     Raises:
-        ValueError: if there is no minibatch or no parameter that requires a gradient, an argument is out of range,
-            the vectors do not fit into memory, or second derivatives are not finite.
+        ValueError: if there is no minibatch or no parameter that requires a gradient; if an argument is out of range;
+            if the vectors do not fit into memory, or second derivatives are not finite.
 
     Example:
         >>> import torch

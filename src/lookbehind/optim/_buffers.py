@@ -54,15 +54,14 @@ class Buffers:
         held = self.get(name, p)
         if held is not None and _fits(held, p):
             return held
-        fits = held is not None and held.shape == p.shape  # then the parameter was moved or cast since
-        made = held.to(p.device, p.dtype) if held is not None and fits else make(p.detach())
+        made = make(p.detach()) if held is None else held.to(p.device, p.dtype)  # it was moved or cast since
         self.base.state.setdefault(p, {})[self.prefix + name] = made
         return made
 
     def get(self, name: str, p: Tensor) -> Tensor | None:
-        """Return a saved tensor of one parameter, or None."""
+        """Return a saved tensor of one parameter; None if there is none, or the parameter has another shape since."""
         held: Tensor | None = self.base.state.get(p, {}).get(self.prefix + name)
-        return held
+        return held if held is None or held.shape == p.shape else None
 
     def drop(self, name: str, params: Sequence[Tensor]) -> None:
         """Forget a saved tensor of some parameters."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map_only
 from lookbehind._distributed import any_dtensor, any_rank, local_tensors, placed_like
 from lookbehind._modes import clear_weight_caches
 from lookbehind._random import RandomState, random_state, set_random_state
-from lookbehind._tensors import copy_
+from lookbehind._tensors import clones, copy_
 from lookbehind._warning import warn
 
 if TYPE_CHECKING:
@@ -44,6 +44,16 @@ class GradientEvaluator:
 
     """
 
+    scaler: GradScaler | None = None
+    optimizers: Sequence[Optimizer] = ()
+    number = 0
+    places: Collection[int] = ()  # where in memory parameters are
+    loss: Any = None  # of the first evaluation
+    overflow: NonfiniteGradientError | None = None  # raised by this object
+    _random: RandomState | None = None
+    _ready = False  # the first gradient was evaluated ahead
+    _warned = False
+
     def __init__(
         self,
         params: list[Tensor],
@@ -59,17 +69,14 @@ class GradientEvaluator:
         self.params = params
         self.name, self.name_of = name, name_of
         self.model, self.nonfinite, self.same_dropout = model, nonfinite, same_dropout
-        self.scaler = scaler if scaler is not None and scaler.is_enabled() else None
-        self.optimizers = optimizers() if self.scaler is not None else ()
-        self.number = 0
-        self.loss: Any = None  # of the first evaluation
-        self.overflow: NonfiniteGradientError | None = None  # raised by this object
+        if scaler is not None and scaler.is_enabled():
+            self.scaler, self.optimizers = scaler, optimizers()
+            self._require_update()
         self.statistics = running_statistics(model)
-        self._random: RandomState | None = None
-        self._ready = False  # the first gradient was evaluated ahead
-        self._renewed: list[Tensor] = []  # parameters whose gradient the first evaluation put into another tensor
-        self._lent: list[tuple[Tensor, Tensor]] = []  # parameters, and gradients in whose place there are copies
+        self._untouched: list[tuple[Tensor, Callable[[], Tensor | None], int]] = []  # with gradients of before the step
+        self._renewed: list[Tensor] = []  # parameters whose gradient an evaluation put into another tensor
         self._added_to: list[Tensor] = []  # those where it wrote to the tensor that was there
+        self._lent: list[tuple[Tensor, Tensor]] = []  # parameters, and gradients in whose place there are copies
 
     def ahead(self, closure: Closure) -> None:
         """Evaluate the first gradient before the step needs it: lazy modules take their shapes from it."""
@@ -99,23 +106,27 @@ class GradientEvaluator:
         """
         loss = self.loss if self._ready else self._evaluate(closure, sync=sync)
         self._ready = False
-        if not self.check(sync=sync) and self.number == 0 and self.params:
+        if not self.check(sync=sync) and self.params and not self._warned:
+            self._warned = True
             warn(
                 f"no parameter has a gradient after the closure, so {self.name} moves nothing; does the closure call "
-                "loss.backward()?"
+                "loss.backward(), and has the optimizer this model's parameters?"
             )
         self.number += 1
         return loss
 
     def _evaluate(self, closure: Closure, *, sync: bool) -> Any:
+        kept: list[Tensor] = []
         first = self.number == 0
-        if not first:
+        if first:
+            self._untouched = _writes(self.params)
+        else:
             self._forget_gradients()
-        before = _writes(self.params) if first else []
+            kept = clones(self.statistics)
         if self.same_dropout:
             self._draw_alike()
-        kept = [] if first else [buffer.clone() for buffer in self.statistics]
-        self.forget_unscaled()
+        if self.optimizers:
+            self.forget_unscaled()
         clear_weight_caches()
         try:
             torch._C._set_grad_enabled(True)  # steps run without; `enable_grad` costs as much as a small layer
@@ -124,14 +135,21 @@ class GradientEvaluator:
             torch._C._set_grad_enabled(False)
             if kept:
                 copy_(self.statistics, kept)
+        if self._untouched:  # a layer may have its first gradient in a later evaluation
+            self._untouched = [one for one in self._untouched if not self._touched(*one)]
         if first:
-            for p, (was, version) in zip(self.params, before, strict=True):
-                if (gradient := p.grad) is not was():
-                    self._renewed.append(p)
-                elif gradient is not None and gradient._version != version:
-                    self._added_to.append(p)
             self.loss = _copied(loss)  # the closure may write to it again
         return loss
+
+    def _touched(self, p: Tensor, was: Callable[[], Tensor | None], version: int) -> bool:
+        """Note how an evaluation has given a parameter its first gradient of the step; return whether it has."""
+        if (gradient := p.grad) is not was():
+            self._renewed.append(p)
+        elif gradient is not None and gradient._version != version:
+            self._added_to.append(p)
+        else:
+            return False
+        return True
 
     def _alone(self, closure: Closure) -> Any:
         with self.model.no_sync():  # type: ignore[union-attr, operator]
@@ -179,7 +197,7 @@ class GradientEvaluator:
             gradients = [placed_like(gradient, p) for p, gradient in zip(held, gradients, strict=True)]
             for p, gradient in zip(held, gradients, strict=True):
                 p.grad = gradient
-        self._lent += _give_each_its_own(held, gradients)
+        self._lent += _give_each_its_own(held, gradients, self.places)
         if self.scaler is not None or self.nonfinite != "propagate":
             self._check_finite(held, sync)
         return bool(held)
@@ -226,7 +244,7 @@ class GradientEvaluator:
         for optimizer in self.optimizers:
             self._notes().pop(id(optimizer), None)
 
-    def require_update(self) -> None:
+    def _require_update(self) -> None:
         """Raise if the scaler was not updated since the last step: its scale would not fit the gradients' notes."""
         stages = [self._notes()[id(o)]["stage"] for o in self.optimizers if id(o) in self._notes()]
         if OptState.STEPPED in stages:
@@ -239,7 +257,8 @@ class GradientEvaluator:
         for optimizer in self.optimizers:
             if id(optimizer) in self._notes():
                 self._notes()[id(optimizer)]["stage"] = OptState.STEPPED
-        self.give_back()
+        if self._lent:
+            self.give_back()
         clear_weight_caches()
 
     def _notes(self) -> dict[int, dict[str, Any]]:
@@ -253,19 +272,28 @@ class GradientEvaluator:
             set_random_state(self._random)
 
 
-def _give_each_its_own(held: list[Tensor], gradients: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+def _give_each_its_own(
+    held: list[Tensor], gradients: list[Tensor], places: Collection[int]
+) -> list[tuple[Tensor, Tensor]]:
     """Copy gradients that share their memory: ``torch.autograd.grad`` of a + b returns one tensor for both.
 
-    A gradient is scaled and added to in place, which would count twice. So would one that ``expand`` has made.
+    A gradient is scaled and added to in place, which would count twice. So would one that ``expand`` has made. One in
+    the memory of its parameter, as ½‖w‖² can have it, would change with the weights.
+
+    Args:
+        held: the parameters.
+        gradients: their gradients.
+        places: where in memory parameters are.
 
     Returns:
         The parameters whose gradients are copies now, and what was there.
 
     """
     local = local_tensors(gradients)
-    if len(set(map(Tensor.data_ptr, local))) == len(local) and all(map(Tensor.is_contiguous, local)):
+    found = set(map(Tensor.data_ptr, local))
+    if len(found) == len(local) and found.isdisjoint(places) and all(map(Tensor.is_contiguous, local)):
         return []
-    seen: set[int] = set()
+    seen = set(places)
     shared = []
     for p, gradient, part in zip(held, gradients, local, strict=True):
         place = part.data_ptr() if part.numel() else 0
@@ -278,9 +306,9 @@ def _give_each_its_own(held: list[Tensor], gradients: list[Tensor]) -> list[tupl
     return shared
 
 
-def _writes(params: list[Tensor]) -> list[tuple[Callable[[], Tensor | None], int]]:
+def _writes(params: list[Tensor]) -> list[tuple[Tensor, Callable[[], Tensor | None], int]]:
     """Return which tensors gradients are in, without keeping them alive, and how often each was written to."""
-    return [(_nothing, 0) if g is None else (weakref.ref(g), g._version) for g in [p.grad for p in params]]
+    return [(p, _nothing, 0) if (g := p.grad) is None else (p, weakref.ref(g), g._version) for p in params]
 
 
 def _nothing() -> None:

@@ -40,6 +40,10 @@ def unknown_attribute(owner: str, name: str) -> str:
     """Return the message of an AttributeError."""
     if name in ("first_step", "second_step"):
         return f"{owner} has no {name}: optimizer.step(closure) does the whole step, and calls the closure itself"
+    if name == "base_optimizer":
+        return (
+            f"{owner} has no {name}: it shares groups and state with its base, so give a scheduler the {owner} itself"
+        )
     if name in RENAMED:
         return f"{owner} has no {name}; see {RENAMED[name]}"
     return f"{owner!r} object has no attribute {name!r}"

@@ -55,6 +55,8 @@ class Rollback:
 
     """
 
+    committed = False
+
     def __init__(
         self,
         params: list[Tensor],
@@ -76,7 +78,6 @@ class Rollback:
             self.entries = [_remember({k: v for k, v in group.items() if k != "params"}) for group in groups]
         self.states = [(o, _remember_state(o.state)) for o in stateful(base)] if base is not None else []
         self.random = random_state(p.device for p in params) if random else None
-        self.committed = False
 
     @without_grad
     def restore(self) -> None:

@@ -22,7 +22,9 @@ class Step:
     """One step in progress.
 
     Args:
-        groups: the parameter groups, each with its parameters that take part in the step.
+        params: the parameters that take part in the step.
+        groups: the parameter groups, each with its part of these.
+        left_out: the other parameters.
         buffers: the tensors that the optimizer keeps for its parameters.
         evaluator: what evaluates gradients.
         rollback: what a failed step puts back.
@@ -32,10 +34,16 @@ class Step:
 
     """
 
+    number = 0  # of the step, counted from 0, for methods that count
+    radius_factor = 1.0  # what ρ is multiplied by in this step
+    _local = False  # whether .grad holds this rank's own gradients
+
     def __init__(
         self,
+        params: list[Tensor],
         groups: Sequence[tuple[Group, list[Tensor]]],
         *,
+        left_out: Sequence[Tensor],
         buffers: Buffers,
         evaluator: GradientEvaluator,
         rollback: Rollback,
@@ -43,15 +51,11 @@ class Step:
         base_step: Callable[[], Any],
         model: Any,
     ) -> None:
-        self.groups = groups
-        self.params = [p for _, params in groups for p in params]
+        self.params, self.groups, self._left_out = params, groups, left_out
         self.start = start
         self.buffers = buffers
         self._evaluator, self._rollback = evaluator, rollback
         self._base_step, self._model = base_step, model
-        self.number = 0  # of the step, counted from 0, for methods that count
-        self.radius_factor = 1.0  # what ρ is multiplied by in this step
-        self._local = False  # whether .grad holds this rank's own gradients
 
     def gradient(self, closure: Closure, *, sync: bool = True) -> Any:
         """Leave the gradient at the weights that the model holds in ``.grad``; return the loss.
@@ -63,19 +67,13 @@ class Step:
         """
         self._local = not sync
         loss = self._evaluator.gradient(closure, sync=sync)
-        for group, params in self.groups:
-            if len(params) < len(group["params"]):
-                self._require_no_other(group, params)
+        for p in self._left_out:
+            if p.grad is not None:  # the base would move it
+                raise RuntimeError(
+                    "a parameter got a gradient within the step, but had requires_grad=False before it, so nothing "
+                    "perturbs it; call requires_grad_(True) before optimizer.step(closure), not in the closure"
+                )
         return loss
-
-    def _require_no_other(self, group: Group, params: list[Tensor]) -> None:
-        """Raise if a parameter that was left out of the step has got a gradient in it: the base would move it."""
-        mine = set(params)
-        if any(p.grad is not None for p in group["params"] if p not in mine):
-            raise RuntimeError(
-                "a parameter got a gradient within the step, but had requires_grad=False before it, so nothing "
-                "perturbs it; call requires_grad_(True) before optimizer.step(closure), not in the closure"
-            )
 
     def ahead(self, closure: Closure) -> None:
         """Leave the first gradient of the step in ``.grad`` already; the next ``gradient`` need not evaluate it."""
@@ -184,6 +182,11 @@ class Step:
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in held]
         for p, mean in zip(held, averages(gradients, self._model), strict=True):
             p.grad = mean
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether a gradient of the step is known."""
+        return self._evaluator.number > 0
 
     def by_group(self, tensors: list[T]) -> Iterator[tuple[Group, list[Tensor], list[T]]]:
         """Yield each group, its parameters, and their part of a list that has one tensor for each parameter."""

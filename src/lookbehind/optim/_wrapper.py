@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_map_only
 from lookbehind._checks import choice, count, shown
 from lookbehind._distributed import full_tensor, local_tensors
 from lookbehind._tensors import copy_
+from lookbehind._warning import warn
 from lookbehind.optim._buffers import Buffers, Entries, split
 from lookbehind.optim._chain import (
     chain,
@@ -133,12 +134,19 @@ class OptimizerWrapper(Optimizer):
             {key: value for key, value in own.items() if key in self._entries} for own in given_by_user(self.base)
         ]
         checked = [self._checked_entries({**self._entries, **wish}) for wish in wishes]
-        require_memory_of_their_own([p for group in groups for p in group["params"]], self._name_of)
+        params = [p for group in groups for p in group["params"]]
+        require_memory_of_their_own(params, self._name_of)
+        if self.model is not None and set(params).isdisjoint(self.model.parameters()):
+            warn(
+                f"model has none of the parameters of this {type(self).__name__}, so other running statistics than "
+                "those of the trained model are kept; pass the module whose parameters the base has"
+            )
         unwrap(self.base)
         # Not Optimizer.__init__: it would make groups and state of its own, and these are the base's.
         super().__setstate__({"defaults": {**self.base.defaults, **self._entries}})
         for group, wish, entries in zip(groups, wishes, checked, strict=True):
             group.update(with_given(wish) | entries)
+        self._passed = self._present_entries()
         self.base.__dict__["_wrapped_by"] = self
         changeable = {"self", "base", "options", "model", "nonfinite", "rollback", "same_dropout"}
         ours = next(kind for kind in type(self).__mro__ if kind.__module__.startswith("lookbehind."))
@@ -250,12 +258,11 @@ class OptimizerWrapper(Optimizer):
         """Return the base optimizer's ``state_dict`` with this optimizer's entries and saved tensors in it.
 
         Raises:
-            RuntimeError: in a hook of the base, while it steps: what this optimizer keeps is then a step behind.
+            RuntimeError: within a step, in the closure or a hook of the base: it would hold half a step.
 
         """
-        if self._taken:
-            self._require_no_step("state_dict was called")
-            self._give_back()
+        self._require_no_step("state_dict was called")
+        self._give_back()
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
         state_dict = self.base.state_dict()
@@ -402,17 +409,15 @@ class OptimizerWrapper(Optimizer):
         self._require_base()
         self._give_back()
         self._require_entries()
-        groups = self._taking_part()
+        groups, left_out = self._taking_part()
         evaluator = self._evaluator(groups, grad_scaler)
-        evaluator.require_update()
-        left_out = [p for group, params in groups if len(params) < len(group["params"]) for p in group["params"]]
-        if closures and any(type(p) is UninitializedParameter for p in left_out):
+        if left_out and closures and any(type(p) is UninitializedParameter for p in left_out):
             evaluator.ahead(closures[0])
-            groups = self._taking_part()
+            groups, left_out = self._taking_part()
             evaluator.found([p for _, params in groups for p in params])
-        self._require_memory(evaluator.params)
+        evaluator.places = self._require_memory(evaluator.params)
         self._prepare(evaluator.params)
-        step, rollback = self._begin(evaluator, groups)
+        step, rollback = self._begin(evaluator, groups, left_out)
         if self.last_step_skipped:
             self.last_step_skipped = False
         try:
@@ -447,6 +452,8 @@ class OptimizerWrapper(Optimizer):
 
     def _hide(self) -> None:
         """Let the model hold the weights that training goes on from."""
+        if isinstance(self.base, OptimizerWrapper):
+            self.base._hide()
 
     def _require_no_step(self, what: str) -> None:
         """Raise within a step of this optimizer: its weights are perturbed then, and what it keeps is in use."""
@@ -462,10 +469,8 @@ class OptimizerWrapper(Optimizer):
     def _prepare(self, params: list[Tensor]) -> None:
         """Do what must be done before a step reads the weights."""
 
-    def _begin(self, evaluator: GradientEvaluator, groups: Groups) -> tuple[Step, Rollback]:
-        for inner in chain(self.base):
-            if isinstance(inner, OptimizerWrapper):
-                inner._hide()
+    def _begin(self, evaluator: GradientEvaluator, groups: Groups, left_out: Sequence[Tensor]) -> tuple[Step, Rollback]:
+        self._hide()
         params = evaluator.params
         start = self._buffers.scratch("start", params)
         copy_(start, params)
@@ -480,7 +485,9 @@ class OptimizerWrapper(Optimizer):
             random=self.rollback == "full",
         )
         step = Step(
+            params,
             groups,
+            left_out=left_out,
             buffers=self._buffers,
             evaluator=evaluator,
             rollback=rollback,
@@ -502,9 +509,16 @@ class OptimizerWrapper(Optimizer):
             optimizers=lambda: list(stateful(self)),
         )
 
-    def _taking_part(self) -> Groups:
-        """Return the groups, each with its parameters that a step may move."""
-        return [(group, [p for p in group["params"] if takes_part(p)]) for group in self.param_groups]
+    def _taking_part(self) -> tuple[Groups, list[Tensor]]:
+        """Return the groups, each with its parameters that a step may move; and the parameters that it leaves out."""
+        groups: Groups = []
+        left_out: list[Tensor] = []
+        for group in self.param_groups:
+            params = list(filter(takes_part, group["params"]))
+            groups.append((group, params))
+            if len(params) < len(group["params"]):
+                left_out += [p for p in group["params"] if not takes_part(p)]
+        return groups, left_out
 
     def _base_step(self, closure: Closure | Sequence[Closure] | None = None) -> None:
         """Let the base step, without seeing this optimizer's tensors in its state."""
@@ -512,7 +526,8 @@ class OptimizerWrapper(Optimizer):
             self._buffers.take(self._taken)
             self.base.step(closure) if closure is not None else self.base.step()  # type: ignore[arg-type]
         finally:
-            uninterrupted(self._give_back)
+            if self._taken:
+                uninterrupted(self._give_back)
 
     def _give_back(self) -> None:
         """Let the base's state have this optimizer's tensors again."""
@@ -551,20 +566,25 @@ class OptimizerWrapper(Optimizer):
                 "one, or give each a base of its own"
             )
 
-    def _require_memory(self, params: list[Tensor]) -> None:
-        """Raise if parameters share memory. It is looked at anew when one has moved."""
+    def _require_memory(self, params: list[Tensor]) -> list[int]:
+        """Return where parameters are; raise if they share memory. It is looked at anew when one has moved."""
         places = [t.data_ptr() for t in local_tensors(params)]
         if places != self._places:
             require_memory_of_their_own(params, self._name_of)
             self._places = places
+        return places
 
     def _require_entries(self) -> None:
         """Raise if somebody has put a number into a group that is not allowed. Give new groups their entries."""
         now = self._present_entries()
         if len(now) == len(self._passed) and all(map(is_, now, self._passed)):  # no other number since the last step
             return
-        for group in self.param_groups:
-            if self._keys["method"] not in group:  # added to the base: what it has of ours was given
+        size, method = len(self._entries), self._keys["method"]
+        loaded = not any(method in group for group in self.param_groups)  # by the base, from a state of its own
+        for i, group in enumerate(self.param_groups):
+            if loaded and (before := self._passed[i * size : (i + 1) * size]):
+                group.update(zip(self._entries, before, strict=True))
+            elif method not in group:  # added to the base: what it has of ours was given
                 group.update(with_given({key: group[key] for key in self._entries if key in group}))
             for key, default in self._entries.items():
                 group.setdefault(key, default)
@@ -575,7 +595,7 @@ class OptimizerWrapper(Optimizer):
         self._passed = self._present_entries()
 
     def _present_entries(self) -> list[object]:
-        return [group.get(key, self) for group in self.param_groups for key in self._entries]
+        return [value for group in self.param_groups for value in map(group.get, self._entries)]
 
     def _is_probe(self) -> bool:
         """Return whether this is ``torch.distributed.checkpoint``, which makes the state by a step that moves nothing.

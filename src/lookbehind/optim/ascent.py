@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import compress
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeGuard
@@ -58,12 +59,12 @@ class Ascent:
     sync: bool = True
     radius: FollowsRate | None = None
 
-    @property
+    @cached_property
     def needs_gradient(self) -> bool:
         """Return whether the rule climbs by the gradient at the present weights."""
         return getattr(self.perturbation, "needs_gradient", True)
 
-    @property
+    @cached_property
     def keeps_state(self) -> bool:
         """Return whether the rule has buffers. One that does not say so may have."""
         return getattr(self.perturbation, "keeps_state", True)
@@ -126,6 +127,8 @@ class Ascent:
             along = step.gradients()
         # A shard without gradient counts as zero: all ranks must add up the same numbers.
         moved = [every or d is not None or is_dtensor(p) for p, d in zip(step.params, along, strict=True)]
+        if not step.evaluated:  # then a frozen parameter's gradient is an old one
+            moved = [m and p.requires_grad for m, p in zip(moved, step.params, strict=True)]
         params = list(compress(step.params, moved))
         if not params:
             return
@@ -167,8 +170,8 @@ class AscentOptions(WrapperOptions, total=False):
             the step and count it in ``skipped_steps``, or "raise" ``NonfiniteGradientError``. The latter two wait for
             the device once a gradient. "skip" keeps a copy of the base optimizer's state, if the base moves before all
             gradients of a step are known.
-        rollback: what is put back when a step fails: "weights" (the default) or "full", with the base optimizer's
-            state, counters and torch's random state, at the price of a copy of that state each step.
+        rollback: what is put back when a step fails: "weights" (the default) or "full". The latter adds the base
+            optimizer's state, counters and torch's random state, at the price of a copy each step.
         same_dropout: whether all evaluations of a step draw the same dropout masks. Default False, as in the paper's
             code.
         sync_ascent: whether ranks of ``DistributedDataParallel`` climb by the averaged gradient (the default). With

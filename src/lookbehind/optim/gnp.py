@@ -75,9 +75,9 @@ class WSAM(GNP):
     .. math::
         \phi_t = \phi_{t-1} - \eta \left( g + \tfrac{\gamma}{1 - \gamma} (g_s - g) \right)
 
-    with g the gradient at φ and g_s that at φ + ε (Yue et al., 2023). Decoupled, the base steps with g, and
-    :math:`\eta \frac{\gamma}{1 - \gamma} (g_s - g)` is then subtracted from the weights, untouched by momentum or
-    adaptive rates. Two gradients a step. γ = ½, coupled, is SAM.
+    with g the gradient at φ and g_s that at φ + ε (Yue et al., 2023). Decoupled, the base steps with g. Then
+    :math:`\eta \frac{\gamma}{1 - \gamma} (g_s - g)` is subtracted from the weights, without momentum or adaptive
+    rates. Two gradients a step. γ = ½, coupled, is SAM.
 
     Args:
         base: the optimizer that descends.

@@ -35,8 +35,8 @@ class Lookahead(OptimizerWrapper):
 
     Between steps the model holds the fast weights; evaluate within ``with optimizer.slow_weights():``. A weight that
     anything but a step changes (by loading, clipping or pruning) begins its cycle anew, at its new value. So does one
-    that was left out of a step because it was frozen, and all weights of a ``Lookahead`` inside when this one's cycle
-    ends. ``begin_cycle`` does it for all weights.
+    that was left out of a step because it was frozen. When a cycle ends, so do all weights of a ``Lookahead`` inside.
+    ``begin_cycle`` does it for all weights.
 
     Args:
         base: any optimizer, also ``SAM(...)``.

@@ -33,8 +33,8 @@ class Lookbehind(AscentWrapper):
     with :math:`\phi_{t,0} = \phi'_{t,0} = \phi_{t-1}` (algorithm 1 of Mordido et al., 2024). k + 1 gradients and k base
     steps an outer step: the gradient of line 8 at :math:`\phi'_{t,i}` is line 6's of the next inner step.
 
-    The base optimizer's momentum and weight decay act in each of the k inner steps, at the fast weights, and its state
-    is kept when fast and slow weights meet, as in the published code.
+    The base optimizer's momentum and weight decay act in each of the k inner steps, at the fast weights. Its state is
+    kept when fast and slow weights meet, as in the published code.
 
     Args:
         base: the optimizer that moves the fast weights.

@@ -107,13 +107,14 @@ class MomentumSAM(AscentWrapper):
         self._descend(step)
 
     def _descend(self, step: Step) -> None:
-        moved = [p for p in step.params if p.grad is not None]
+        unsure = self.along == "momentum" and not self._momentum_seen
+        moved = [p for p in step.params if p.grad is not None] if unsure else []
         step.descend()
         if self.along == "displacement":
             displacement = step.saved("displacement")
             copy_(displacement, step.params)
             add_(displacement, step.start, -1.0)
-        elif moved and not self._momentum_seen:  # else all steps would be plain, without a word
+        elif moved:  # without any momentum all steps would be plain, without a word
             if all(self._momentum(p) is None for p in moved):
                 raise RuntimeError(
                     f"{type(self.base).__name__} keeps its momentum neither as momentum_buffer nor as exp_avg; write "

@@ -33,10 +33,10 @@ class XSAM(AscentWrapper):
         \phi_t = \phi_{t-1} - \eta \, \|g_k\|_2 \, \mathrm{slerp}(v_0, v_1; \alpha), \qquad
         v_0 = \frac{\phi'_k - \phi_{t-1}}{\|\phi'_k - \phi_{t-1}\|_2}, \quad v_1 = \frac{g_k}{\|g_k\|_2}
 
-    with g_k the gradient at φ'_k, after k ascents, and slerp(v₀, v₁; α) = (sin((1 − α) θ) v₀ + sin(α θ) v₁) / sin θ at
-    the angle θ between both (Chen & Zhou, 2026). k + 1 gradients a step. α = 1 is Multistep-SAM with its last gradient.
-    Where v₀ is zero, or v₁ along or against it up to rounding, the gradient is taken as it is. A parameter that lacks a
-    gradient in some evaluations counts as zero there; without any it does not move.
+    with g_k the gradient at φ'_k, after k ascents (Chen & Zhou, 2026). At the angle θ between v₀ and v₁, slerp(v₀, v₁;
+    α) = (sin((1 − α) θ) v₀ + sin(α θ) v₁) / sin θ. k + 1 gradients a step. α = 1 is Multistep-SAM with its last
+    gradient. Where v₀ is zero, or v₁ along or against it up to rounding, the gradient is taken as it is. A parameter
+    that lacks a gradient in some evaluations counts as zero there; without any it does not move.
 
     ``search`` chooses α: once an epoch, with 21 forward passes.
 
@@ -146,10 +146,10 @@ class XSAM(AscentWrapper):
         """
         self._require_no_step("search was called")
         self._require_base()
-        groups = self._taking_part()
+        groups, left_out = self._taking_part()
         evaluator = self._evaluator(groups, None)
         gradients = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in evaluator.params]
-        step, rollback = self._begin(evaluator, groups)
+        step, rollback = self._begin(evaluator, groups, left_out)
         try:
             v_0 = self._climb(step, closure)
             length = step.norm([p.grad for p in step.params])

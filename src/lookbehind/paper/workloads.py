@@ -130,8 +130,8 @@ def pairs(scale: str) -> tuple[Pair, ...]:
 def figure_pairs(scale: str, thin: bool = False) -> tuple[Pair, ...]:
     """Return the pairs of a scale's figures; the first is that of figures on one model.
 
-    At scale paper they are those of the tables. At scale cpu they have three of the five seeds, and on the digits the
-    paper's grid or, thin, k ∈ {2, 5} and α ∈ {0.5, 0.8}.
+    At scale paper they are those of the tables. At scale cpu they have three of the five seeds. On the digits they have
+    the paper's grid or, thin, k ∈ {2, 5} and α ∈ {0.5, 0.8}.
     """
     if scale == "paper":
         return pairs(scale)

@@ -17,8 +17,8 @@ Minibatch = tuple[Any, Tensor]  # ((source, target so far), target)
 class Minibatches:
     """Training pairs in a new order each pass, in minibatches of at most so many tokens, padding included.
 
-    Each pass sorts the pairs by length, with equal ones in a new order, cuts the row into minibatches, and yields these
-    in a new order.
+    Each pass sorts the pairs by length, with equal ones in a new order. It cuts the row into minibatches, and yields
+    these in a new order.
 
     Args:
         sources: tokens of each source sentence.

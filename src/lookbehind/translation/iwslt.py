@@ -30,8 +30,8 @@ def find(root: Path) -> Path:
         return folder
     raise DataError(
         f"IWSLT'14 DE-EN is not in {folder}: put there the files of the evaluation campaign's de-en.tgz "
-        "(train.tags.de-en.de, IWSLT14.TED.dev2010.de-en.de.xml, …), or plain files train.de, train.en, test.de, "
-        "test.en (and valid.de, valid.en) with a sentence a line, or name another root folder in LOOKBEHIND_DATA"
+        "(train.tags.de-en.de, IWSLT14.TED.dev2010.de-en.de.xml, …); or plain files train.de, train.en, test.de, "
+        "test.en (and valid.de, valid.en) with a sentence a line; or name another root folder in LOOKBEHIND_DATA"
     )
 
 

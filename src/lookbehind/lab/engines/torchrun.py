@@ -35,10 +35,10 @@ def fill(
 ) -> dict[Run, str]:
     """Do what is wanted and not done yet, one run after another, each divided over all processes.
 
-    Every minibatch is divided evenly, and gradients are averaged, so that a run is what it would be on one device up to
-    rounding (batch norm on the CPU excepted, whose statistics are those of a process's share; on CUDA they are those of
-    the minibatch). A last minibatch that cannot be divided is taken whole by every process. A run that fails ends the
-    command; the next call tries it again.
+    Every minibatch is divided evenly, and gradients are averaged. So a run is that of one device, up to rounding. Batch
+    norm on the CPU is an exception: its statistics are those of a process's share, on CUDA those of the minibatch. A
+    last minibatch that cannot be divided is taken whole by every process. A run that fails ends the command; the next
+    call tries it again.
 
     Args:
         wanted: runs, each with what to measure of it; the same in every process.

@@ -22,6 +22,7 @@ from lookbehind.lab.run import Measurement, Run
 from lookbehind.lab.store import BusyError, Store
 
 HELD = {signal.SIGINT, signal.SIGTERM}
+START: Literal["spawn"] = "spawn"  # a fork would copy locks and threads
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Worker:
             raise
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context(START)
         self.pipe, theirs = context.Pipe()
         # Not a daemon: daemons may have no children, and image files are decoded by some.
         process = context.Process(target=_serve, args=(theirs, *self.settings))
