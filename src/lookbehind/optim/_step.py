@@ -185,7 +185,7 @@ class Step:
 
     @property
     def evaluated(self) -> bool:
-        """Whether a gradient of the step is known."""
+        """Return whether a gradient of the step is known."""
         return self._evaluator.number > 0
 
     def by_group(self, tensors: list[T]) -> Iterator[tuple[Group, list[Tensor], list[T]]]:
