@@ -151,11 +151,12 @@ def test_evaluation_finds_the_slow_weights_of_a_lookahead_inside(make: Callable[
     assert w.tolist() == fast != [1.0, 2.0]
 
 
-def test_a_step_while_the_slow_weights_of_a_lookahead_inside_are_shown() -> None:
-    """SAM with ρ = 0 around it is the Lookahead itself: the gradient is taken at the fast weights."""
+@pytest.mark.parametrize("outer", [lambda base: SAM(base, rho=0.0), lambda base: Lookahead(base, k=9)])
+def test_a_step_while_the_slow_weights_of_a_lookahead_inside_are_shown(outer: Callable[[Any], Any]) -> None:
+    """SAM with ρ = 0 around it, or a longer cycle, is the Lookahead itself: the gradient is at the fast weights."""
     a, b = weight(), weight()
     one, two = Lookahead(torch.optim.SGD([a], lr=0.01), k=5), Lookahead(torch.optim.SGD([b], lr=0.01), k=5)
-    around = SAM(two, rho=0.0)
+    around = outer(two)
     for i in range(5):
         one.step(quartic(a, one))
         if i == 3:

@@ -452,8 +452,6 @@ class OptimizerWrapper(Optimizer):
 
     def _hide(self) -> None:
         """Let the model hold the weights that training goes on from."""
-        if isinstance(self.base, OptimizerWrapper):
-            self.base._hide()
 
     def _require_no_step(self, what: str) -> None:
         """Raise within a step of this optimizer: its weights are perturbed then, and what it keeps is in use."""
@@ -470,7 +468,9 @@ class OptimizerWrapper(Optimizer):
         """Do what must be done before a step reads the weights."""
 
     def _begin(self, evaluator: GradientEvaluator, groups: Groups, left_out: Sequence[Tensor]) -> tuple[Step, Rollback]:
-        self._hide()
+        for inner in chain(self.base):
+            if isinstance(inner, OptimizerWrapper):
+                inner._hide()
         params = evaluator.params
         start = self._buffers.scratch("start", params)
         copy_(start, params)
