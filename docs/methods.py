@@ -114,7 +114,7 @@ def parity_table() -> str:
     for row in rows:
         title = METHODS[row["method"].partition("-")[0]].title
         lines.append(f"| {title} | {row['difference']} | {row['with decay']} | {row['remains']} |")
-    return "\n".join(lines)
+    return "\n".join(['<div class="numbers" markdown>\n', *lines, "\n</div>"])
 
 
 def filled(text: str, parts: dict[str, str]) -> str:

@@ -141,7 +141,7 @@ def test_a_board_of_a_stream_and_of_texts(league: Any, tmp_path: Path, monkeypat
     assert "λ₁" not in texts
     assert "forgetting, 1 ×" in stream
     assert "Climb while accumulating" not in stream
-    least = stream.split("forgetting, 2 × |\n")[1].splitlines()[1]
+    least = stream.split("forgetting, 2 × | seconds |\n")[1].splitlines()[1]
     assert least.startswith("| Lookbehind, k = 2, adaptive α |")
     assert league.bars(boards).count("noisy weights") == 2
     assert league.bars(boards).count("accuracy: against") == 3
