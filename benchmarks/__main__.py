@@ -23,6 +23,8 @@ from benchmarks import growth, loop, memory, picture, timing
 from benchmarks.contenders import CONTENDERS
 from benchmarks.tasks import TASKS
 
+from lookbehind.lab.statistics import shown
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -78,26 +80,27 @@ def grown(quick: bool) -> list[growth.Point]:
     return points
 
 
-def _percent(share: float) -> float:
-    return round(100 * share, 1) + 0.0  # no -0.0
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Return lines of cells, heads and their rule first, as a markdown table."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def table(rows: Sequence[Any]) -> str:
     """Return rows as a markdown table."""
     names = list(asdict(rows[0]))
     lines = [names, ["---"] * len(names), *([_text(value) for value in asdict(row).values()] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(lines)
 
 
 def by_net(rows: Sequence[timing.Row], base: str) -> str:
     """Return ratios to the limit as a markdown table with a column for each net, and a step's own share in brackets."""
     rows = [row for row in rows if row.base == base]
-    cells = {(row.owner, row.name, row.task): f"{row.ratio:.3f} ({_percent(row.own)} %)" for row in rows}
+    cells = {(row.owner, row.name, row.task): f"{row.ratio:.3f} ({shown(100 * row.own, 1)} %)" for row in rows}
     nets = list(dict.fromkeys(row.task for row in rows))
     lines = [["", f"with {base}", *nets], ["---"] * (2 + len(nets))]
     for owner, name in dict.fromkeys((row.owner, row.name) for row in rows):
         lines.append([owner, name, *(cells.get((owner, name, net), "") for net in nets)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(lines)
 
 
 def _text(value: Any) -> str:

@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import loop, memory, timing
-from benchmarks.__main__ import RESULTS, _read, by_net
+from benchmarks.__main__ import RESULTS, _read, by_net, markdown
+
+from lookbehind.lab import statistics
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "speed.md"
 NETS = ("WRN-10-1", "WRN-28-2", "ResNet-18", "ViT")
 
 
 def shown(name: str) -> bool:
-    """Whether the page shows a variant; all are in the results."""
+    """Return whether the page shows a variant; all are in the results."""
     return not name.endswith(("k = 1", "k = 5")) or name.startswith("Lookahead")
 
 
@@ -35,7 +37,7 @@ def shares() -> str:
             own = [100 * row.own for row in rows if row.task == net and _without_k(row) == name]
             cells.append(f"{min(own):.1f} to {max(own):.1f} %" if own else "")
         lines.append([name, *cells])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(lines)
 
 
 def copies() -> str:
@@ -47,7 +49,7 @@ def copies() -> str:
             lines.append(
                 [row.owner, row.name, *(f"{x:.3g}" for x in (row.between_steps, row.peak, row.allocated_by_a_step))]
             )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(lines)
 
 
 def whole_lab() -> str:
@@ -56,9 +58,7 @@ def whole_lab() -> str:
     lines = [heads, ["---"] * len(heads)]
     rows: Sequence[loop.Row] = _read(RESULTS / "loop.csv", loop.Row)
     for row in rows:
-        longer, low, high = (
-            f"{100 * (x - 1):.0f}".replace("-0", "0").replace("-", "−") for x in (row.slower, row.low, row.high)
-        )
+        longer, low, high = (statistics.shown(100 * (x - 1), 0) for x in (row.slower, row.low, row.high))
         lines.append(
             [
                 row.workload,
@@ -69,7 +69,7 @@ def whole_lab() -> str:
                 f"{row.sharpness_epochs:.1f}",
             ]
         )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(lines)
 
 
 def machine() -> str:

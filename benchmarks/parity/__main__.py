@@ -16,7 +16,7 @@ import ast
 import csv
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -188,15 +188,10 @@ PAIRS = {
         "pytorch_optimizer 4.1.0 projects each tensor by itself, not the whole gradient",
         package="pytorch_optimizer",
     ),
-    "looksam-one-tensor": Pair(
-        "LookSAM",
-        looksam,
-        lambda base: LookSAM(base, RHO, 5, 0.7),
-        "a net of one tensor; pytorch_optimizer 4.1.0 adds 10⁻⁸ to a norm",
-        package="pytorch_optimizer",
-        one_tensor=True,
-    ),
 }
+PAIRS["looksam-one-tensor"] = replace(
+    PAIRS["looksam"], remains="a net of one tensor; pytorch_optimizer 4.1.0 adds 10⁻⁸ to a norm", one_tensor=True
+)
 
 
 def difference(pair: Pair, kind: Any, decay: float) -> float:
