@@ -170,7 +170,7 @@ class Lookahead(OptimizerWrapper):
         params = [p for group in self.param_groups for p in group["params"]]
         for p in params:
             fast, slow = self._buffers.get("fast", p), self._buffers.get("slow", p)
-            if fast is not None and slow is not None and p.requires_grad and fast.shape == p.shape:
+            if fast is not None and slow is not None and p.requires_grad:
                 now, *others = local_tensors([p.detach(), slow.to(p.device, p.dtype), fast.to(p.device, p.dtype)])
                 now.copy_(torch.where(now == others[0], others[1], now))
         self._buffers.drop("fast", params)
