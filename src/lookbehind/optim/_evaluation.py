@@ -125,8 +125,7 @@ class GradientEvaluator:
             kept = clones(self.statistics)
         if self.same_dropout:
             self._draw_alike()
-        if self.optimizers:
-            self.forget_unscaled()
+        self.forget_unscaled()
         clear_weight_caches()
         try:
             torch._C._set_grad_enabled(True)  # steps run without; `enable_grad` costs as much as a small layer
@@ -257,8 +256,7 @@ class GradientEvaluator:
         for optimizer in self.optimizers:
             if id(optimizer) in self._notes():
                 self._notes()[id(optimizer)]["stage"] = OptState.STEPPED
-        if self._lent:
-            self.give_back()
+        self.give_back()
         clear_weight_caches()
 
     def _notes(self) -> dict[int, dict[str, Any]]:

@@ -411,7 +411,7 @@ class OptimizerWrapper(Optimizer):
         self._require_entries()
         groups, left_out = self._taking_part()
         evaluator = self._evaluator(groups, grad_scaler)
-        if left_out and closures and any(type(p) is UninitializedParameter for p in left_out):
+        if closures and any(type(p) is UninitializedParameter for p in left_out):
             evaluator.ahead(closures[0])
             groups, left_out = self._taking_part()
             evaluator.found([p for _, params in groups for p in params])
@@ -526,8 +526,7 @@ class OptimizerWrapper(Optimizer):
             self._buffers.take(self._taken)
             self.base.step(closure) if closure is not None else self.base.step()  # type: ignore[arg-type]
         finally:
-            if self._taken:
-                uninterrupted(self._give_back)
+            uninterrupted(self._give_back)
 
     def _give_back(self) -> None:
         """Let the base's state have this optimizer's tensors again."""
